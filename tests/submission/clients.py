@@ -15,7 +15,13 @@ from typing import NamedTuple
 from tests.submission.loopback import kaggle_at
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAND_IN = Path(__file__).with_name("stand_in")
+# `kaggle/__init__.py` where the package is absent, or old and without credentials: then it fails in these ways.
+CANNOT_BE_IMPORTED = {
+    "not installed": "raise ImportError(\"No module named 'kaggle'\")",
+    "old": "raise OSError('Could not find kaggle.json. Make sure it is in ~/.kaggle. Or use the environment method.')",
+    "older": "raise ValueError('Error: Missing username in configuration.')",
+    "exits": "print('Could not find kaggle.json')\nraise SystemExit(1)",
+}
 PREAMBLE = """
 import sys
 from pathlib import Path
@@ -54,10 +60,13 @@ def run_lines(lines: str, folder: Path, mood: str = "good") -> Outcome:
 
 
 def run_elsewhere(lines: str, folder: Path, mood: str | None) -> Outcome:
-    """Runs lines in a process without credentials: with the installed client, or a stand-in that fails in a way."""
+    """Runs lines in a process without credentials: with the installed client, or with one that cannot be imported."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
-    paths = [str(PROJECT)] if mood is None else [str(STAND_IN), str(PROJECT)]
-    environment = {**kept, "HOME": str(folder / "home"), "STAND_IN_MOOD": mood or ""}
+    paths = [str(PROJECT)] if mood is None else [str(folder / "packages"), str(PROJECT)]
+    if mood is not None:
+        (folder / "packages" / "kaggle").mkdir(parents=True)
+        (folder / "packages" / "kaggle" / "__init__.py").write_text(CANNOT_BE_IMPORTED[mood])
+    environment = {**kept, "HOME": str(folder / "home")}
     began = time.monotonic()
     process = subprocess.run(
         [sys.executable, "-c", _code(lines)], cwd=folder, env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
