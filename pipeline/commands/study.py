@@ -25,6 +25,8 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     options.add_argument("--workers", metavar="N", type=int, help=WORKERS)
     meaning = "end within this time, such as 11.5h; runs that would not end in it are left for the next start"
     options.add_argument("--time-limit", metavar="TIME", help=meaning)
+    meaning = "run on a cluster: ray, ray:HOST:PORT, slurm, slurm:partition=NAME,minutes=240"
+    options.add_argument("--on", metavar="CLUSTER", help=meaning)
     meaning = "train only the settings with this name; * matches any text, e.g. 'ce*'"
     options.add_argument("--only", metavar="SETTING", help=meaning)
     options.add_argument("--table", action="store_true", help="train nothing, print the results so far")
@@ -34,6 +36,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     from pipeline.config.load import load
     from pipeline.config.study import load_study
     from pipeline.engine.api import Request, print_line, run_each
+    from pipeline.engine.pools import open_pool, parse_where
     from pipeline.engine.session import budget_seconds
     from pipeline.engine.stopping import Stop
     from pipeline.report.study import read_findings
@@ -52,6 +55,8 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
 
         if chosen.only is not None:
             raise UserError(f"{options.prog}: --only {chosen.only}: it does not apply to a search; leave it out")
+        if chosen.on is not None:
+            raise UserError(f"{options.prog}: --on {chosen.on}: a search runs on this machine only; leave it out")
         return search_command(chosen.name, study, workers, chosen.table, budget_s)
     wanted = [one for one in trainings if chosen.only is None or fnmatch(one.setting, chosen.only)]
     if not wanted:
@@ -64,7 +69,9 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
             stop.set_budget(budget_s)
         planned = [Planned(one, Request(one.config, one.overrides, _label(one))) for one in wanted]
         packer = Packer(planned, folders.runs, stop, print_line, LAST_STAGE)
-        run_each(packer.propose, packer.note, LAST_STAGE, folders, workers.number, stop, workers.cards)
+        cluster = None if chosen.on is None else open_pool(parse_where(chosen.on), folders)
+        number = workers.number if cluster is None else chosen.workers or len(planned)
+        run_each(packer.propose, packer.note, LAST_STAGE, folders, number, stop, workers.cards, cluster)
         outcomes = packer.finish()
     findings = read_findings(study, trainings, folders.runs)
     path = folders.runs / STUDIES / f"{chosen.name}.csv"

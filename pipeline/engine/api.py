@@ -9,22 +9,19 @@ Nothing here is kept between calls: two calls in one process may have different 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.queues import SimpleQueue
 from typing import Literal
 
 from pipeline.config.load import load
-from pipeline.engine.cards import VISIBLE
 from pipeline.engine.chain import run_chain
+from pipeline.engine.pools import LocalPool, Pool
 from pipeline.engine.run import Run
 from pipeline.engine.session import budget_seconds
 from pipeline.engine.stopping import SIGNALS, Floors, Stop, reason_of
@@ -34,6 +31,7 @@ from pipeline.paths import Folders
 Log = Callable[[str], None]
 SAME_WITHIN_S = 10  # Ctrl-C reaches each process of `run_many` from the terminal, and from the one that waits for them
 NOT_BEGUN = "before it began"
+DESCRIBED_S = 30.0  # between two looks at the machines of a cluster
 
 
 @dataclass(frozen=True)
@@ -161,17 +159,13 @@ def run_many(
     folders = folders or Folders.from_environment()
     if workers <= 1:
         return [_attempt(request, last_stage, folders, log or print_line, trust_code, stop) for request in wanted]
-    # Not forked: torch's threads and a GPU do not survive a fork.
-    with _pool(workers, cards) as pool:
+    with LocalPool(workers, cards, _begin_worker) as pool:
         tasks = [(request, last_stage, folders, trust_code, _end_of(stop)) for request in wanted]
         futures = [pool.submit(_attempt_alone, *task) for task in tasks]
         try:
             wait(futures)
         except KeyboardInterrupt:  # each process saves its state; what waits is not begun
-            for future in futures:
-                future.cancel()
-            for process in multiprocessing.active_children():
-                process.terminate()
+            pool.interrupt()
         return [_outcome_of(*pair) for pair in zip(wanted, futures, strict=True)]
 
 
@@ -183,6 +177,7 @@ def run_each(
     workers: int = 1,
     stop: Stop | None = None,
     cards: Sequence[str] = (),
+    cluster: Pool | None = None,
 ) -> None:
     """Runs what is proposed one after the other, where the next proposal depends on how earlier runs ended.
 
@@ -190,29 +185,33 @@ def run_each(
         propose: the next run; None: nothing more for now. Asked again after the next run has ended.
         note: takes how a run ended, before the next proposal.
         last_stage, folders, workers, stop, cards: as for `run_many`. A stop ends the proposals, too.
+        cluster: carries out the runs, `workers` of them at a time, in place of processes of this machine.
     """
-    if workers <= 1:
+    if workers <= 1 and cluster is None:
         while (stop is None or not stop.requested) and (request := propose()) is not None:
             note(_attempt(request, last_stage, folders, print_line, stop=stop))
             if stop is not None:
                 stop.begin_run()
         return
-    with _pool(workers, cards) as pool:
+    with cluster or LocalPool(workers, cards, _begin_worker) as pool:
         running: dict[Future[Outcome], Request] = {}
+        described = None
         try:
             while True:
                 while len(running) < workers and (request := propose()) is not None:
                     task = (request, last_stage, folders, False, _end_of(stop))
-                    running[pool.submit(_attempt_alone, *task)] = request
+                    running[pool.submit(_attempt_alone, *task, **_needs(request))] = request
+                if (now := pool.describe()) != described and now is not None:
+                    described = now
+                    print_line(now)
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in wait(running, DESCRIBED_S, FIRST_COMPLETED).done:
                     note(_outcome_of(running.pop(future), future))
         except BrokenProcessPool:  # a process died: out of memory, or killed. Another one would probably die, too
             pass
         except KeyboardInterrupt:  # each process saves its state; nothing more is proposed
-            for process in multiprocessing.active_children():
-                process.terminate()
+            pool.interrupt()
         for future, request in running.items():
             note(_outcome_of(request, future))
 
@@ -270,21 +269,21 @@ _own_cards: list[str] = []  # of a process of `run_many` that has GPUs of its ow
 _asked_to_end: list[str] = []  # by which signals, of a process of `run_many`: what was queued for it is not begun
 
 
-def _pool(workers: int, cards: Sequence[str]) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for number in range(workers):
-        queue.put(cards[number] if cards else None)
-    return ProcessPoolExecutor(workers, context, _begin_worker, (queue,))
-
-
-def _begin_worker(cards: SimpleQueue) -> None:
-    """Prepares a process of `run_many`, before it loads torch."""
+def _begin_worker(cards: str | None) -> None:
+    """Prepares a process of `run_many`."""
     _note_signals()
-    own = cards.get()
-    if own is not None:
-        os.environ[VISIBLE] = own
-        _own_cards.append(own)
+    if cards is not None:
+        _own_cards.append(cards)
+
+
+def _needs(request: Request) -> dict[str, int]:
+    """Returns how many CPUs and GPUs a run needs on a cluster: its loader workers and one more, a GPU for each rank."""
+    try:
+        config = load(request.name, request.overrides).config
+    except UserError:  # which the run reports
+        return {}
+    ranks = config.runtime.ranks
+    return {"cpus": 1 + config.dataloaders.train.num_workers, "gpus": ranks if isinstance(ranks, int) else 1}
 
 
 def _end_of(stop: Stop | None) -> float | None:

@@ -1,0 +1,83 @@
+"""Where many runs are carried out: what `--on` takes, what a disk must have, and a study as jobs of Slurm."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config.study import SEED, SPLIT
+from pipeline.engine.pools import Where, check_locks, parse_where, slurm_settings
+from pipeline.errors import UserError
+from pipeline.paths import Folders
+from tests.tiny import overrides
+
+needs_submitit = pytest.mark.skipif(
+    importlib.util.find_spec("submitit") is None,
+    reason="needs the optional package submitit; ./run.sh test installs it",
+)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Every package is found, whether or not it is installed here."""
+    monkeypatch.setattr("pipeline.engine.pools.find_spec", lambda name: object())
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("ray", Where("ray")),
+        ("ray:10.0.0.1:6379", Where("ray", "10.0.0.1:6379")),
+        ("slurm", Where("slurm")),
+        ("slurm:local", Where("slurm", "local")),
+        ("slurm:partition=gpu,minutes=240", Where("slurm", "partition=gpu,minutes=240")),
+    ],
+)
+def test_a_cluster_is_named_with_what_it_needs(installed, text, where):
+    assert parse_where(text) == where
+
+
+@pytest.mark.parametrize("text", ["", "kubernetes", "Ray", "slurm:gpu", "slurm:minutes=long", "slurm:partition="])
+def test_another_cluster_is_refused_by_what_there_is(installed, text):
+    with pytest.raises(UserError, match=r"expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE"):
+        parse_where(text)
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr("pipeline.engine.pools.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--on slurm needs the package submitit, .* -m pip install submitit"):
+        parse_where("slurm")
+
+
+def test_settings_of_jobs_are_those_of_sbatch_but_for_the_time():
+    assert slurm_settings("") == {} and slurm_settings("qos=long") == {"slurm_qos": "long"}
+
+
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    check_locks(tmp_path / "runs")
+
+    def without_locks(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", without_locks)
+    with pytest.raises(UserError, match=r"has no file locks \(No locks available\).*Set RUNS_DIR to a disk that has"):
+        check_locks(tmp_path / "runs")
+    assert not list((tmp_path / "runs").iterdir())
+
+
+@needs_submitit
+@pytest.mark.slow
+def test_a_study_runs_as_jobs(project_copy, workshop):
+    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=1") if not word.startswith((SPLIT, SEED))]
+    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
+    study = "\n".join([*lines, "SETTINGS: {a: [], b: [SOLVER.POWER=2]}"]) + "\n"
+    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
+    command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--on", "slurm:local"]
+    done = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(Folders.from_environment().runs.glob("demo*/metrics.json"))) == 2
+    assert "a        1/1" in done.stdout and "b        1/1" in done.stdout
