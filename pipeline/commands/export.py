@@ -34,7 +34,9 @@ def export_command(options: Parser, arguments: Sequence[str]) -> None:
     run = open_run(chosen.name, chosen.overrides, trust_code=chosen.trust_code)
     if run.loaded.is_ensemble:
         members = ", ".join(run.loaded.config.ensemble.members)
-        raise UserError(f"{chosen.name} is an ensemble, and each network is exported by itself; name one of {members}")
+        raise UserError(
+            f"{chosen.name} is an ensemble, which cannot be exported; export its members one by one: {members}"
+        )
     _export(run, chosen.to or run.paths / EXPORT)
 
 
@@ -75,12 +77,12 @@ def summary(facts: Mapping[str, Any]) -> list[str]:
     sizes = "images of any size" if onnx["size"] is None else "only images of {1}x{0} pixels".format(*onnx["size"])
     lines = [f"network.onnx takes {sizes}; {_agreement(onnx)}"]
     if library is None:
-        return [*lines, "pretrained/ was not written: the network is not one of segmentation_models_pytorch"]
-    return [*lines, f"pretrained/ is for segmentation_models_pytorch; {_agreement(library)}"]
+        return [*lines, "pretrained/ was not written: the network is not from segmentation_models_pytorch"]
+    return [*lines, f"pretrained/ loads with segmentation_models_pytorch; {_agreement(library)}"]
 
 
 def _agreement(written: Mapping[str, Any]) -> str:
-    return f"its logits differ from the network's by at most {written['difference']:.0e} of the largest"
+    return f"its logits differ from the network's by at most {written['difference']:.0e} of the largest logit"
 
 
 def read_me(facts: Mapping[str, Any]) -> str:
@@ -115,8 +117,8 @@ image = np.zeros({example}, np.float32)  # your image
     return f"""{text}
 ## segmentation_models_pytorch
 
-This network does not normalize. Of each channel, subtract {facts["low"]:g}, divide by {spread:g}, subtract the mean and
-divide by the standard deviation: {list(facts["mean"])} and {list(facts["std"])}.{resize}
+This network does not normalize the images. From each channel, subtract {facts["low"]:g}, divide by {spread:g}, subtract
+the mean and divide by the standard deviation: {list(facts["mean"])} and {list(facts["std"])}.{resize}
 The first {len(names)} channels of its logits are those of the classes.
 
 ```python

@@ -25,7 +25,7 @@ DOING = ("--continue", "--push", "--status", "--fetch")  # what to do with the n
 
 
 def kaggle_command(options: Parser, arguments: Sequence[str]) -> None:
-    """Makes the folder of a notebook; pushes it, asks for its state or gets its output where that is wanted."""
+    """Creates the folder of a notebook; pushes it, prints its state or gets its output, as the options ask."""
     chosen = _parsed(options, arguments)
 
     from pipeline.engine.api import open_run
@@ -57,21 +57,21 @@ def kaggle_command(options: Parser, arguments: Sequence[str]) -> None:
 def _parsed(options: Parser, arguments: Sequence[str]) -> Any:
     add_config(options)
     options.add_argument("--predict", action="store_true", help="an inference bundle that predicts a hidden test set")
-    meaning = "such as 8.5h, of a session: it ends in time. Default: 11.5h, with --predict 8.5h"
+    meaning = "the time that a session may take, such as 8.5h. Default: 11.5h, with --predict 8.5h"
     options.add_argument("--time-limit", metavar="TIME", help=meaning)
-    meaning = "with --predict: COMPETITION/FOLDER of the test images in /kaggle/input; default: the competition's"
+    meaning = "with --predict: COMPETITION/FOLDER of the test images in /kaggle/input; default: as its config says"
     options.add_argument("--test-dir", metavar="DIR", help=meaning)
-    meaning = "a data set on Kaggle with the competition's files, where it is no Kaggle competition"
+    meaning = "a dataset on Kaggle with the competition's files, if they are not from a Kaggle competition"
     options.add_argument("--data", metavar="OWNER/NAME", help=meaning)
-    meaning = "another run that this one starts from, or itself to go on with what is here; may be given several times"
+    meaning = "upload a run too: one that this run needs, or this run itself, to continue it; may be repeated"
     options.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help=meaning)
-    options.add_argument("--owner", metavar="NAME", help="your name on Kaggle; default: that of your token")
-    meaning = f"default: NvidiaTeslaT4, which is two of them; {NO_ACCELERATOR}: CPUs"
+    options.add_argument("--owner", metavar="NAME", help="your username on Kaggle; default: that of your token")
+    meaning = f"default: NvidiaTeslaT4 (two T4s); {NO_ACCELERATOR}: CPU only"
     options.add_argument("--accelerator", metavar="NAME", default="NvidiaTeslaT4", help=meaning)
     options.add_argument("--wheels", metavar="DIR", type=Path, help="a folder of wheels; default: downloaded by pip")
-    meaning = "let the notebook reach the internet; it then needs no wheels and weights"
+    meaning = "give the notebook internet access; it then needs no wheels and no weights"
     options.add_argument("--internet", action="store_true", help=meaning)
-    meaning = "its last session's output becomes an input; --push finds out by itself"
+    meaning = "make the last session's output an input; --push does this by itself"
     options.add_argument("--continue", dest="continues", action="store_true", help=meaning)
     options.add_argument("--push", action="store_true", help="upload it and start a session")
     options.add_argument("--status", action="store_true", help="print the state of the last session")
@@ -87,7 +87,7 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     """Returns the notebook that is asked for.
 
     Raises:
-        UserError: a time that is none, an ensemble to be trained, or data that Kaggle does not have.
+        UserError: the time limit cannot be read, an ensemble cannot be trained, or Kaggle does not have the data.
     """
     from pipeline.config.members import overrides_of
     from pipeline.engine.session import KAGGLE_RESERVE_S, KAGGLE_S
@@ -105,11 +105,11 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     slug, data = slug_for(run.name, kind), chosen.data
     if competition.kaggle_slug is None and data is None and competition.name != DEMO:
         raise UserError(
-            f"{competition.name} is not a Kaggle competition. Upload its folder as a data set of that name "
+            f"{competition.name} is not a Kaggle competition. Upload its folder as a dataset of that name "
             f"(kaggle datasets create), then add --data {owner}/{competition.name}"
         )
     if data is not None and data.count("/") != 1:
-        raise UserError(f"--data {data}: expected OWNER/NAME, as in the address of a data set on Kaggle")
+        raise UserError(f"--data {data}: expected OWNER/NAME, as in the address of a dataset on Kaggle")
     name = data.rpartition("/")[2] if data else None
     file = f"SUBMIT.FILE=/kaggle/working/submission{format_of(competition).suffix}"
     trust = ["--trust-code"] if chosen.trust_code else []
@@ -178,13 +178,12 @@ def parts_for(run: Run, chosen: Any, folder: Path) -> dict[str, list[tuple[Path,
     for name in _other_runs(run, chosen.others):
         paths = run.folders.run(name)
         if not paths.folder.is_dir():
-            raise UserError(f"there is no run {name} in {shown(run.folders.runs)}; --with takes runs that are here")
+            raise UserError(f"--with {name}: there is no such run in {shown(run.folders.runs)}")
         parts["runs"] += [(path, path.relative_to(run.folders.runs)) for path in files_below(paths.folder)]
     return parts
 
 
 def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
-    from pipeline.config.members import member_command
     from pipeline.training.inputs import find_encoder_weights
 
     encoder = run.loaded.config.model.encoder
@@ -193,13 +192,15 @@ def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
     path = find_encoder_weights(encoder, run.folders.weights)
     if path is None:
         raise UserError(
-            f"the weights of {encoder.name} ({encoder.weights}) are not here, and the notebook has no internet. "
-            f"Type: ./run.sh download {encoder.name}; or add --internet"
+            f"the weights of {encoder.name} ({encoder.weights}) are not in WEIGHTS_DIR, and the notebook has no "
+            f"internet. Type: ./run.sh download {encoder.name}; or add --internet"
         )
     name = Path(f"{encoder.name}-{encoder.weights}.safetensors")
     if path.name != name.name:  # a path of this machine
-        command = member_command(run.loaded, "").strip()
-        raise UserError(f"MODEL.ENCODER.WEIGHTS is a file of this machine; put it into WEIGHTS_DIR for {command}")
+        raise UserError(
+            "MODEL.ENCODER.WEIGHTS is a path on this machine, which the notebook cannot read. Copy the file to "
+            f"WEIGHTS_DIR/{encoder.name}-mine.safetensors, and add MODEL.ENCODER.WEIGHTS=mine"
+        )
     return [(path, name)]
 
 
@@ -234,7 +235,7 @@ def _owner(given: str | None, client: Any | None) -> str:
             known = None
     if not known:
         raise UserError(
-            "the notebook needs an owner: add --owner NAME, your name in the address of your Kaggle profile"
+            "the notebook needs an owner: add --owner NAME, the username in the address of your Kaggle profile"
         )
     return str(known).lower()
 
@@ -265,7 +266,7 @@ def _by_hand(notebook: Notebook, folder: Path, chosen: Any) -> str:
     ]
     if notebook.kind == "train" and not chosen.continues:
         lines.append(f"  {_again(chosen, '--continue')}    # before the second session")
-    return "\n".join([*lines, f"Or all of that: {_again(chosen, '--push')}"])
+    return "\n".join([*lines, f"Or let this command do all of it: {_again(chosen, '--push')}"])
 
 
 def _again(chosen: Any, option: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.wording import duration
 
 MARGIN = 1.1  # on what a run is expected to take: epochs differ by some percent, and other runs load the same disk
 TRAIN = "train"
-NO_TIME = "not begun: it would not end in this session"
+NO_TIME = "not started: it would not finish in this session"
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Packer:
             chosen = done[0] if done else max(fitting, key=lambda one: expected[id(one)])
         self.waiting.remove(chosen)
         if expected[id(chosen)]:
-            took = f"about {duration(expected[id(chosen)])}, {duration(max(self._left(), 0))} are left"
-            self.log(f"{chosen.request.label}: begins ({took})")
+            took = f"takes about {duration(expected[id(chosen)])}, {duration(max(self._left(), 0))} left"
+            self.log(f"{chosen.request.label}: starts ({took})")
         return chosen.request
 
     def note(self, outcome: Outcome) -> None:
@@ -91,7 +91,7 @@ class Packer:
             self.log(f"{number} left for the next session{expected}")
         end = ("stopped", NO_TIME) if self.is_full else ("stopped", NOT_BEGUN)
         if not self.is_full and not self.stop.requested:
-            end = ("failed", "not begun, since the process of another run has died")
+            end = ("failed", "not started, because the process of another run died")
         return [*self.outcomes, *(Outcome(one.request, one.request.name, *end) for one in self.waiting)]
 
     def expected_s(self, training: Training) -> float | None:

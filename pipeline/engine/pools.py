@@ -178,7 +178,9 @@ class RayPool:
         try:
             ray.init(address=self.address or None, logging_level="warning", **local)
         except ConnectionError as error:
-            raise UserError(f"no Ray cluster answers at {self.address}: {error}. Start one: ray start --head") from None
+            raise UserError(
+                f"no Ray cluster answers at {self.address}: {error}. Start one: .venv/bin/ray start --head"
+            ) from None
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray's would end this process at once
         self._check_nodes()
@@ -220,7 +222,7 @@ class RayPool:
         nodes = self._nodes()
         lost, self.known_nodes = self.known_nodes - len(nodes), len(nodes)
         if lost > 0:
-            return f"ray: {lost} of {lost + len(nodes)} machines lost; their runs go on elsewhere"
+            return f"ray: {lost} of {lost + len(nodes)} machines lost; their runs continue on other machines"
         cpus, gpus = (int(sum(node["Resources"].get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
         return f"ray: {_number(len(nodes), 'machine')}, {_number(cpus, 'CPU')}, {_number(gpus, 'GPU')}"
 
@@ -246,7 +248,7 @@ class RayPool:
                 remote = ray.remote(num_cpus=0, scheduling_strategy=pinned)(look)
                 asked[remote.remote(token.name)] = node["NodeManagerAddress"]
             ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_TIME_OUT_S)
-            problems = [f"{asked[one]} has not answered in {LOOK_TIME_OUT_S} s" for one in late]
+            problems = [f"{asked[one]} did not answer within {LOOK_TIME_OUT_S} s" for one in late]
             problems += [f"{asked[one]} {found}" for one in ready if (found := ray.get(one))]
         if problems:
             raise UserError(
@@ -326,7 +328,7 @@ class SlurmPool:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
         cluster = LOCAL_SLURM if self.detail == LOCAL_SLURM else SLURM
         if cluster == SLURM and shutil.which("srun") is None:
-            raise UserError("--on slurm: there is no srun here; start the study on a machine that submits jobs")
+            raise UserError("--on slurm: srun was not found; start the study on a machine that can submit Slurm jobs")
         self.executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
         self.watcher = threading.Thread(target=self._watch, daemon=True)
         self.watcher.start()

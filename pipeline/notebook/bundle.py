@@ -89,7 +89,7 @@ def require_finished(run: Run) -> None:
         last = run.stages[-1].name if run.loaded.is_on_all_images else "evaluate"
         last = "fit" if DECODE in absent else last
         raise UserError(
-            f"{run.name} is not ready to predict elsewhere, it lacks {', '.join(absent)}; "
+            f"{run.name} is not ready for an inference bundle, as it lacks {', '.join(absent)}; "
             f"type: {member_command(run.loaded, last)}"
         )
 
@@ -130,11 +130,15 @@ def open_bundle(run: Run) -> Run:
         UserError: there is no time limit, a member has no bundle, or a file is not what it was.
     """
     if run.loaded.config.submit.time_limit_hours is None:
-        raise UserError(f"{run.loaded.name} is an inference bundle here; add --time-limit TIME, for example 8.5h")
+        raise UserError(
+            f"{run.loaded.name} is an inference bundle, which needs a time limit; add --time-limit TIME, e.g. 8.5h"
+        )
     for one in runs_of(run):
         source = bundle_of(one)
         if not (source / BUNDLE).is_file():
-            raise UserError(f"the bundle lacks {source.name}; make it again with ./run.sh kaggle {run.loaded.name}")
+            raise UserError(
+                f"there is no {source.name} here; make the bundles again: ./run.sh kaggle {run.loaded.name} --predict"
+            )
         for name, wanted in json.loads((source / BUNDLE).read_text())["sha256"].items():
             if not (source / name).is_file() or sha256_file(source / name) != wanted:
                 raise UserError(f"{source / name} is absent or damaged; copy the bundle again")

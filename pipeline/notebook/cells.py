@@ -1,4 +1,4 @@
-"""The notebook that is pushed to Kaggle, as text: unpack the data set, run, show what came out."""
+"""The notebook that is pushed to Kaggle, as text: unpack the dataset, run, show what came out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Made by `{command}`. {what}
 
 | | |
 |---|---|
-| code, packages, weights | data set `{files}` |
+| code, packages, weights | dataset `{files}` |
 | time | {hours:g} hours |
 | output | {output} |
 """
@@ -27,7 +27,7 @@ STARTED = time.monotonic()
 INPUT, PACK, UNPACKED = Path("/kaggle/input"), {pack!r}, Path("/tmp/unpacked")
 packs = [path for depth in ("*", "*/*", "*/*/*") for path in INPUT.glob(f"{{depth}}/{{PACK}}")]
 if not packs:
-    raise FileNotFoundError(f"{{PACK}} is not among the inputs; add the data set {files} with Add Input")
+    raise FileNotFoundError(f"{{PACK}} is not among the inputs; add the dataset {files} with Add Input")
 with tarfile.open(packs[0]) as pack:
     pack.extractall(UNPACKED, filter="data")
 sys.path.insert(0, str(UNPACKED / "project"))
@@ -65,8 +65,8 @@ def notebook_text(
     Args:
         kind: "train" or "predict", the function of `session.py` that it calls.
         slug: of the notebook.
-        files: the data set, `OWNER/SLUG`.
-        pack: the file in the data set.
+        files: the dataset, `OWNER/SLUG`.
+        pack: the file in the dataset.
         words: what is typed behind `./run.sh`.
         hours: that it may take.
         command: that has made it.

@@ -1,6 +1,6 @@
 """The folder of a notebook, ready to be pushed with Kaggle's client, in two parts.
 
-`dataset/` holds what goes to Kaggle as a private data set: one pack of code, packages, weights and, to predict, the
+`dataset/` holds what goes to Kaggle as a private dataset: one pack of code, packages, weights and, to predict, the
 inference bundle. `kernel/` holds the notebook itself, the only file that a push carries, and what it wants of Kaggle.
 """
 
@@ -19,7 +19,7 @@ from pipeline.notebook.session import PACK, files_below
 from pipeline.paths import CONFIGS, PROJECT
 
 DATASET_FACTS, KERNEL_FACTS = "dataset-metadata.json", "kernel-metadata.json"
-LONGEST_SLUG = 50 - len("-files")  # Kaggle's limit, for the data set
+LONGEST_SLUG = 50 - len("-files")  # Kaggle's limit, for the dataset
 CODE = ("pipeline", "configs")
 OF_TESTS = re.compile(r"#\s*tests:")  # a line of requirements.txt that a session would look for in vain
 MODES = {False: 0o644, True: 0o755}  # of a file, and of one that can be executed
@@ -39,7 +39,7 @@ class Notebook:
         more: further arguments of the function that it calls, as text.
         accelerator: Kaggle's name of the machine, None: without a GPU.
         has_internet: whether it may reach the internet.
-        competitions, datasets: its inputs beside its own data set.
+        competitions, datasets: its inputs beside its own dataset.
     """
 
     owner: str
@@ -61,7 +61,7 @@ class Notebook:
 
     @property
     def files(self) -> str:
-        """The full name of its data set."""
+        """The full name of its dataset."""
         return f"{self.kernel}-files"
 
 
@@ -78,7 +78,7 @@ def slug_for(run: str, kind: str) -> str:
 
 
 def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[Path, Path]]]) -> Path:
-    """Writes the data set; returns its pack. Equal files give an equal pack.
+    """Writes the dataset; returns its pack. Equal files give an equal pack.
 
     Args:
         folder: of the notebook.

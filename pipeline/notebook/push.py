@@ -26,7 +26,7 @@ READY_WITHIN_S = 1800.0  # Kaggle unpacks and copies what was uploaded
 READY, FAILED = "ready", ("error", "failed", "deleted")
 RUNNING = ("queued", "running", "new script", "cancel requested")
 PUSH_WITHIN_S = 60.0
-CONTINUE_BY_HAND = "Get its output with --fetch, and add --with RUN to take it along"
+CONTINUE_BY_HAND = "Get its output with --fetch, and add --with RUN to upload it"
 ASK_EVERY_S = 10.0
 PUSHED = "pushed.json"  # in the notebook's folder: which pack is on Kaggle
 FETCHED = ".fetched"  # in the folder of a run: the notebook that it is from
@@ -34,7 +34,7 @@ OUTPUT = "output"  # in the notebook's folder: what its last session left
 
 
 def push(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], None]) -> str:
-    """Uploads the data set if it has changed, then pushes the notebook, which starts a session; returns its address.
+    """Uploads the dataset if it has changed, then pushes the notebook, which starts a session; returns its address.
 
     Raises:
         UserError: Kaggle refuses one of them, or does not answer; says what to do.
@@ -60,12 +60,12 @@ def push(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], Non
 
 
 def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], None]) -> None:
-    """Creates the data set or a new version of it, and waits until Kaggle has it; does nothing where it is there."""
+    """Creates the dataset or a new version of it, and waits until Kaggle has it; does nothing where it is there."""
     dataset, pack = folder / "dataset", folder / "dataset" / f"{notebook.slug}{PACK}"
     sha256, state = sha256_file(pack), dataset_state(notebook.files, client)
     known = json.loads((folder / PUSHED).read_text()) if (folder / PUSHED).is_file() else {}
     if known == {"files": notebook.files, "sha256": sha256} and state == READY:
-        log(f"{notebook.files} is on Kaggle as it is here")
+        log(f"{notebook.files} is up to date on Kaggle")
         return
     log(f"uploading {shown(pack)} as {notebook.files}")
     before = dataset_version(notebook.files, client) if state else None
@@ -77,13 +77,13 @@ def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str
         answer = ask(f"upload a version of {notebook.files}", upload, UPLOAD_WITHIN_S)
     if text_of(answer, "status").lower() != "ok":
         reason = text_of(answer, "error") or "no reason given"
-        raise UserError(f"Kaggle refused the data set {notebook.files}: {reason}")
+        raise UserError(f"Kaggle refused the dataset {notebook.files}: {reason}")
     wait_until_ready(notebook.files, client, before)
     write_json(folder / PUSHED, {"files": notebook.files, "sha256": sha256})
 
 
 def wait_until_ready(files: str, client: Any, before: int | None) -> None:
-    """Waits until a data set can be an input of a notebook: until then a notebook would get the version before.
+    """Waits until a dataset can be an input of a notebook: until then a notebook would get the version before.
 
     Args:
         before: the number of the version before the upload, where it is known.
@@ -94,27 +94,27 @@ def wait_until_ready(files: str, client: Any, before: int | None) -> None:
     began_s = time.monotonic()
     while (state := dataset_state(files, client)) != READY or not _is_newer(dataset_version(files, client), before):
         if state in FAILED:
-            raise UserError(f"Kaggle could not process the data set {files}: its state is {state}")
+            raise UserError(f"Kaggle could not process the dataset {files}: its state is {state}")
         if time.monotonic() - began_s > READY_WITHIN_S:
             raise UserError(
-                f"the data set {files} is not ready after {duration(READY_WITHIN_S)} (its state is {state}); look at "
-                f"https://www.kaggle.com/datasets/{files}, and type the same command later"
+                f"the dataset {files} is not ready after {duration(READY_WITHIN_S)} (its state is {state}); see "
+                f"https://www.kaggle.com/datasets/{files}, and type the same command again later"
             )
         time.sleep(ASK_EVERY_S)
 
 
 def dataset_state(files: str, client: Any) -> str | None:
-    """Returns what Kaggle says of a data set, such as `ready`; None where there is none."""
-    answer = _found(f"look up the data set {files}", lambda: client.dataset_status(files))
+    """Returns what Kaggle says of a dataset, such as `ready`; None where there is none."""
+    answer = _found(f"look up the dataset {files}", lambda: client.dataset_status(files))
     return None if answer is None else _plain(str(answer))
 
 
 def dataset_version(files: str, client: Any) -> int | None:
-    """Returns the number of a data set's current version; None with a client that cannot ask for it."""
+    """Returns the number of a dataset's current version; None with a client that cannot ask for it."""
     if "format" not in inspect.signature(client.dataset_status).parameters:
         return None
     form = "json(current_version_number)"
-    answer = _found(f"look up the data set {files}", lambda: client.dataset_status(files, format=form))
+    answer = _found(f"look up the dataset {files}", lambda: client.dataset_status(files, format=form))
     return None if answer is None else json.loads(answer).get("current_version_number")
 
 
@@ -128,7 +128,7 @@ def status_line(notebook: Notebook, client: Any) -> str:
     """Returns a line on the notebook's last session."""
     answer = _session(notebook, client)
     if answer is None:
-        return f"{notebook.kernel} was not pushed yet; add --push"
+        return f"{notebook.kernel} has not been pushed yet; add --push"
     failure = text_of(answer, "failure_message")
     return f"{notebook.kernel}: {_plain(text_of(answer, 'status'))}" + (f", {failure}" if failure else "")
 
@@ -147,7 +147,7 @@ def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any) -> li
     get = lambda: client.kernels_output(notebook.kernel, str(output), force=True)  # noqa: E731 - named for the line below
     names = [Path(name) for name in ask(f"get the output of {notebook.kernel}", get, UPLOAD_WITHIN_S)[0]]
     if not names:
-        raise UserError(f"the last session of {notebook.kernel} left no output; ask --status")
+        raise UserError(f"the last session of {notebook.kernel} left no output; --status shows how it ended")
     pack = output / runs_pack(notebook.slug)
     return [
         *(unpack_runs(pack, notebook, folders) if pack.is_file() else ()),
@@ -169,8 +169,8 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders) -> list[Path]:
         here = folders.runs / run.name
         if here.exists() and not _is_from(here, notebook):
             raise UserError(
-                f"{shown(here)} is a run of this machine; to replace it by that of {notebook.kernel}, move it away and "
-                f"type the same command. The session's own is in {shown(run)}"
+                f"{shown(here)} was not fetched from {notebook.kernel}, so it is not replaced. Move it away, and type "
+                f"the same command again. The session's run is in {shown(run)}"
             )
     for run in runs:
         (run / FETCHED).write_text(notebook.kernel)

@@ -1,6 +1,6 @@
 """What the cells of a pushed notebook call: one session on Kaggle. Standard library only, as packages come later.
 
-In: what the notebook unpacked of its data set (`project/`, where this file is, and beside it `wheels/`, `weights/` and
+In: what the notebook unpacked of its dataset (`project/`, where this file is, and beside it `wheels/`, `weights/` and
 `runs/`), and /kaggle/input. Out, in /kaggle/working: the submission, the report, a log, and after training a pack of
 the runs, from which the next session continues.
 """
@@ -38,7 +38,7 @@ def train(slug: str, words: Sequence[str], hours: float, started_s: float, data:
         words: what is typed behind `./run.sh`.
         hours: of the session, after which Kaggle ends it without keeping anything; less is used.
         started_s: when the notebook started, by `time.monotonic`.
-        data: the name of a data set with the competition's files; None: they are found by the competition's name.
+        data: the name of a dataset with the competition's files; None: they are found by the competition's name.
 
     Raises:
         RuntimeError: the training failed; its output says why.
@@ -76,7 +76,7 @@ def predict(slug: str, words: Sequence[str], hours: float, started_s: float, tes
     if not written:
         raise RuntimeError(f"the run ended with exit code {code} and without a submission; the lines above say why")
     if code != DONE:  # a notebook that fails has no score, and a submission is complete from the first minute on
-        print(f"\nThe run ended with exit code {code}; {written[0].name} is the last that it finished.")
+        print(f"\nThe run ended with exit code {code}; {written[0].name} is the last submission that it finished.")
 
 
 def find_input(name: str) -> Path:
@@ -90,14 +90,14 @@ def find_input(name: str) -> Path:
             return found[0]
     known = sorted(str(path.relative_to(INPUT)) for depth in DEPTHS for path in INPUT.glob(f"{depth}*"))
     listed = ", ".join(known[:20]) or "nothing"
-    raise FileNotFoundError(f"no input of the notebook is called {name}; there is {listed}. Add it with Add Input")
+    raise FileNotFoundError(f"the notebook has no input {name}, only {listed}. Add it with Add Input")
 
 
 def _continue_from(slug: str) -> None:
     """Unpacks the runs of the last session, if its output is an input of this one."""
     found = [path for depth in DEPTHS for path in INPUT.glob(f"{depth}*/{runs_pack(slug)}")]
     if not found:
-        print("No output of an earlier session is among the inputs: the run begins.")
+        print("No output of an earlier session is among the inputs.")
         return
     newest = max(found, key=lambda path: path.stat().st_mtime)
     print(f"Continues from {newest}.")
@@ -171,7 +171,9 @@ def unpack(pack: Path, folder: Path) -> None:
         UserError: this Python cannot tell such members.
     """
     if not hasattr(tarfile, "data_filter"):  # the first releases of Python 3.10 and 3.11
-        raise UserError(f"Python {sys.version.split()[0]} cannot unpack {pack.name} safely; use a later release of it")
+        raise UserError(
+            f"Python {sys.version.split()[0]} cannot unpack {pack.name} safely; use 3.10.12, 3.11.4, 3.12 or newer"
+        )
     with tarfile.open(pack) as archive:
         archive.extractall(folder, filter="data")
 

@@ -48,7 +48,7 @@ def wheels_for_kaggle(folder: Path) -> Path:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(
             f"pip cannot download the wheels for Kaggle's Python {PYTHON}: {reason}\n"
-            "Name a folder that has them with --wheels DIR, or add --internet: the notebook then installs by itself."
+            "Name a folder that has them with --wheels DIR, or add --internet: the notebook then installs them itself."
         )
     os.rename(partial, target)
     return target

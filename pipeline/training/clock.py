@@ -122,8 +122,8 @@ def open_clock(run: Run, finishing: Callable[[Any], float]) -> Clock | None:
         return None
     if hours == "session":
         if stop.deadline is None:
-            why = "is session, but nothing limits this session"
-            raise UserError(f"{KEY}: {why}; give RUNTIME.TIME_BUDGET_HOURS, or {KEY} as a number of hours")
+            why = "is session, but this session has no time limit"
+            raise UserError(f"{KEY} {why}; set RUNTIME.TIME_BUDGET_HOURS, or {KEY} to a number of hours")
         return Clock(run, stop.deadline, finishing)
     return Clock(run, run.began_s + hours * 3600 - used_before(run), finishing)
 
@@ -171,8 +171,8 @@ def next_phase(training: Any) -> Phase | None:
     if state.epoch == 0 and room == 0:
         needed = duration(epoch_s + clock.finish_s)
         raise UserError(
-            f"{KEY}: {duration(max(0.0, clock.left_s + clock.finish_s))} are left, but one epoch and what follows "
-            f"training take about {needed}, margin included; allow more time"
+            f"{KEY}: {duration(max(0.0, clock.left_s + clock.finish_s))} are left, but one epoch and the stages "
+            f"after training take about {needed}, margin included; allow more time"
         )
     plan = shortened(training.plan, state.phase_index, state.phase_epoch, room, training.data.steps_per_epoch)
     if plan == tuple(training.plan):
@@ -188,7 +188,9 @@ def ending_in_time(training: Any) -> Iterator[None]:
         yield
     except OutOfTime:
         state, steps = training.state, training.data.steps_per_epoch
-        training.run.log(f"epoch {state.epoch + 1} is given up after step {state.step}: it would end too late")
+        training.run.log(
+            f"epoch {state.epoch + 1} is stopped after step {state.step} and discarded: it would end too late"
+        )
         state.step = 0
         _change(training, shortened(training.plan, state.phase_index, state.phase_epoch, 0, steps))
     if training.state.asked and group.is_first():
@@ -210,7 +212,7 @@ def write_plan(run: Run, plan: Sequence[Phase]) -> None:
     )
     write_atomic(run.paths / PLAN_FILE, plan_text(plan, comment))
     run.log(
-        f"the plan that was carried out is in {shown(run.paths / PLAN_FILE)}; to repeat the run without a clock, "
+        f"the plan as it was trained is in {shown(run.paths / PLAN_FILE)}; to repeat the run without a time limit, "
         f"copy it to configs/plans/{name}.yaml and set SOLVER.PLAN: {name}, {KEY}: null"
     )
 
@@ -228,8 +230,8 @@ def _change(training: Any, plan: tuple[Phase, ...]) -> None:
         write_changes(run.paths, state)
     left = duration(max(0.0, training.clock.left_s))
     run.log(
-        f"time: {left} are left for training, {epochs_left(plan, state.phase_index, state.phase_epoch)} epochs; "
-        f"{'; '.join(what)}"
+        f"time: {left} left for training, the plan now has "
+        f"{epochs_left(plan, state.phase_index, state.phase_epoch)} more epochs; {'; '.join(what)}"
     )
 
 
@@ -244,8 +246,8 @@ def _measure(training: Any, phase: Phase) -> None:
     if state.epoch or state.step:  # this process has not validated yet
         clock.validation_s = max(clock.validation_s, clock.finish_s / 2)
     training.run.log(
-        f"time: {duration(max(0.0, clock.left_s))} for training and {duration(clock.finish_s)} for what follows; "
-        f"an epoch takes about {duration(clock.epoch_s(training, phases))}"
+        f"time: {duration(max(0.0, clock.left_s))} for training and {duration(clock.finish_s)} for the stages "
+        f"after it; an epoch takes about {duration(clock.epoch_s(training, phases))}"
     )
 
 

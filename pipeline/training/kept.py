@@ -42,9 +42,9 @@ def announce(run: Run, learner: Learner) -> None:
     after = (NUM_WHOLE * whole if keeps_state else weights) + epochs + chosen
     free = shutil.disk_usage(run.paths.folder).free
     present = sum({path.stat().st_ino: path.stat().st_size for path in run.paths.folder.glob(CHECKPOINTS)}.values())
-    run.log(f"checkpoints: at most {size(peak)} in {shown(run.paths.folder)} while it trains, {size(after)} afterwards")
+    run.log(f"checkpoints: at most {size(peak)} in {shown(run.paths.folder)} during training, {size(after)} afterwards")
     if free + present < peak:
-        run.log(f"warning: only {size(free)} are free there; free space, or set RUNS_DIR to a larger disk")
+        run.log(f"warning: only {size(free)} are free there; delete files, or set RUNS_DIR to a larger disk")
 
 
 def keep_weights(run: Run) -> None:

@@ -67,7 +67,7 @@ class MicroBatches:
             return
         if self.accumulate < known <= self.batch_size:
             self.accumulate = known
-            self.log(f"batches of {self.batch_size} are processed in {known} parts, as memory ran out before")
+            self.log(f"batches of {self.batch_size} are processed in {known} micro-batches, as memory ran out before")
 
     def num_parts(self, num_samples: int) -> int:
         """Returns into how many parts to cut a batch; a last, smaller one into fewer.
@@ -111,7 +111,7 @@ class MicroBatches:
             torch.cuda.empty_cache()
         self.log(
             f"out of memory on {kind}: the step is repeated, and batches of {self.batch_size} are processed in "
-            f"{self.accumulate} parts from now on, as with SOLVER.ACCUMULATE={self.accumulate}"
+            f"{self.accumulate} micro-batches from now on, as with SOLVER.ACCUMULATE={self.accumulate}"
         )
         if self.path is not None:
             write_json(self.path, {"key": self.key, "accumulate": self.accumulate})

@@ -28,7 +28,7 @@ def wheels(tmp_path):
 
 
 def made(name):
-    """Returns pack, facts of the data set and facts of the notebook that were written."""
+    """Returns pack, facts of the dataset and facts of the notebook that were written."""
     folder = Folders.from_environment().runs / "notebooks" / name
     facts = [
         json.loads((folder / file).read_text())

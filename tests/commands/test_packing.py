@@ -74,7 +74,7 @@ def test_a_run_that_cannot_end_is_not_begun_and_the_longest_that_can_is_first(tm
     found.stop.set_budget(200)
     assert found.propose().label == "a 0"
     assert found.propose() is None
-    assert lines[0] == "b 0: begins (about 7 min 20 s, 15 min 49 s are left)"
+    assert lines[0] == "b 0: starts (takes about 7 min 20 s, 15 min 49 s left)"
     outcomes = found.finish()
     assert [(one.request.label, one.state, one.message) for one in outcomes][:1] == [("d 0", "stopped", NO_TIME)]
     assert lines[-1] == "5 runs left for the next session (the next takes about 16 min 30 s)"

@@ -81,8 +81,8 @@ def test_what_has_changed_is_uploaded_as_a_new_version(server, wheels):
             "broken upload",
             "failed to create somebody/demo-train-files: ValueError: Upload unsuccessful: demo-train.pack",
         ),
-        ("data set refused", "Kaggle refused the data set somebody/demo-train-files: the title is already in use"),
-        ("damaged data set", "Kaggle could not process the data set somebody/demo-train-files: its state is failed"),
+        ("data set refused", "Kaggle refused the dataset somebody/demo-train-files: the title is already in use"),
+        ("damaged data set", "Kaggle could not process the dataset somebody/demo-train-files: its state is failed"),
         ("notebook refused", "Kaggle refused the notebook somebody/demo-train: Maximum weekly GPU quota"),
     ],
 )
@@ -121,7 +121,7 @@ def session_output(server: Kaggle, state: str) -> None:
 def test_the_state_of_a_session_and_its_runs_arrive_here(server, capsys):
     words = ["kaggle", "demo"]
     assert main([*words, "--status"]) == 0
-    assert capsys.readouterr().out == "somebody/demo-train was not pushed yet; add --push\n"
+    assert capsys.readouterr().out == "somebody/demo-train has not been pushed yet; add --push\n"
     end_session(server, "ERROR", why="out of memory")
     assert main([*words, "--status"]) == 0
     assert capsys.readouterr().out == "somebody/demo-train: error, out of memory\n"
@@ -144,5 +144,5 @@ def test_a_run_of_this_machine_is_not_replaced(server, capsys):
     end_session(server)
     session_output(server, "first")
     assert main(["kaggle", "demo", "--fetch"]) == 2
-    assert "is a run of this machine; to replace it by that of somebody/demo-train, move it" in capsys.readouterr().err
+    assert "was not fetched from somebody/demo-train, so it is not replaced. Move it away" in capsys.readouterr().err
     assert list(run.iterdir()) == []

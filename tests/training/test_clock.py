@@ -116,7 +116,7 @@ def test_with_time_enough_nothing_is_changed(monkeypatch):
 
 
 def test_without_time_for_one_epoch_it_is_refused_before_training(monkeypatch):
-    with pytest.raises(UserError, match=r"SOLVER.FINISH_WITHIN_HOURS: .* are left, but one epoch and what follows"):
+    with pytest.raises(UserError, match=r"SOLVER.FINISH_WITHIN_HOURS: .* are left, but one epoch and the stages"):
         in_time(monkeypatch, ONE_CYCLE, FINISH_S + EPOCH_S)
 
 
@@ -156,7 +156,7 @@ def test_the_time_of_earlier_sessions_counts():
 
 def test_the_end_of_a_session_needs_a_session_that_ends():
     training = make(changes=["SOLVER.FINISH_WITHIN_HOURS=session", "RUNTIME.TIME_BUDGET_HOURS=null"])
-    with pytest.raises(UserError, match=r"nothing limits this session; give RUNTIME.TIME_BUDGET_HOURS"):
+    with pytest.raises(UserError, match=r"this session has no time limit; set RUNTIME.TIME_BUDGET_HOURS"):
         open_clock(training.run, lambda training: 0.0)
     training.run.stop.set_budget(100.0)
     assert open_clock(training.run, lambda training: 0.0).deadline_s == training.run.stop.deadline

@@ -63,7 +63,7 @@ def test_a_step_that_does_not_fit_is_repeated_as_if_it_had_been_in_parts_from_th
     assert (found.run.paths / HISTORY).read_bytes() == (expected.run.paths / HISTORY).read_bytes()
     said = [line for line in lines if line.startswith("out of memory on")]
     assert len(said) == (1 if parts == 2 else 2)
-    assert f"in {parts} parts from now on, as with SOLVER.ACCUMULATE={parts}" in said[-1]
+    assert f"in {parts} micro-batches from now on, as with SOLVER.ACCUMULATE={parts}" in said[-1]
     assert ("the GPU" in said[0]) == (fault in (FAULTS[0], FAULTS[3]))
 
 
@@ -74,7 +74,9 @@ def test_what_did_not_fit_is_not_tried_again_in_this_process_or_the_next():
     assert network.seen.count(4) == 1 + 2 * num_validations  # the first step; images that are validated fit
     lines: list[str] = []
     micro = micro_batches(training.config, training.run.paths / MEMORY, log=lines.append)
-    assert micro.accumulate == 2 and lines == ["batches of 4 are processed in 2 parts, as memory ran out before"]
+    assert micro.accumulate == 2 and lines == [
+        "batches of 4 are processed in 2 micro-batches, as memory ran out before"
+    ]
     larger = make("other", changes=["DATALOADERS.TRAIN.BATCH_SIZE=8"]).config
     assert micro_batches(larger, training.run.paths / MEMORY).accumulate == 1  # of other settings nothing is known
     (training.run.paths / MEMORY).write_text("{")

@@ -55,7 +55,9 @@ def test_a_run_ends_in_time_and_its_plan_gives_the_same_weights_again(monkeypatc
     assert stop.time_s <= 14 * EPOCH_S and 4 <= num_epochs(paths) < 14
     assert json.loads((paths / SUBMISSION).read_text())["checked"]
     assert "SOLVER.FINISH_WITHIN_HOURS: phase" in (paths / REPORT).read_text()
-    assert any("to repeat the run without a clock, copy it to configs/plans/demo_in_time.yaml" in one for one in lines)
+    assert any(
+        "to repeat the run without a time limit, copy it to configs/plans/demo_in_time.yaml" in one for one in lines
+    )
     folder = tmp_path / "project"
     copy_configs(PROJECT, folder)
     monkeypatch.setattr(load_module, "CONFIGS", folder / "configs")
@@ -83,5 +85,5 @@ def test_a_session_ends_resumable_and_the_next_one_finishes_in_the_rest_of_the_t
 def test_too_little_time_is_refused_with_what_is_needed(monkeypatch, data):
     with pytest.raises(UserError, match=r"SOLVER.FINISH_WITHIN_HOURS: .* are left, .* allow more time"):
         run(monkeypatch, data, 2 * EPOCH_S, "SOLVER.PLAN=one_cycle")
-    with pytest.raises(UserError, match="nothing limits this session"):
+    with pytest.raises(UserError, match="this session has no time limit"):
         run(monkeypatch, data, None, "SOLVER.FINISH_WITHIN_HOURS=session")

@@ -45,9 +45,9 @@ def checkpoints(paths: RunPaths) -> list[str]:
 
 
 def announced(lines: list[str]) -> tuple[float, float]:
-    """Returns the bytes while it trains and afterwards, of the line that a run logs."""
+    """Returns the bytes during training and afterwards, of the line that a run logs."""
     (line,) = [line for line in lines if line.startswith("checkpoints: ")]
-    found = re.fullmatch(r"checkpoints: at most ([\d.]+) (\w+) in \S+ while it trains, ([\d.]+) (\w+) afterwards", line)
+    found = re.fullmatch(r"checkpoints: at most ([\d.]+) (\w+) in \S+ during training, ([\d.]+) (\w+) afterwards", line)
     return float(found[1]) * UNITS[found[2]], float(found[3]) * UNITS[found[4]]
 
 
