@@ -36,7 +36,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     from pipeline.config.load import load
     from pipeline.config.study import load_study
     from pipeline.engine.api import Request, print_line, run_each
-    from pipeline.engine.pools import open_pool, parse_where
+    from pipeline.engine.clusters import open_pool, parse_where
     from pipeline.engine.session import budget_seconds
     from pipeline.engine.stopping import Stop
     from pipeline.report.study import read_findings

@@ -228,11 +228,9 @@ def _change(training: Any, plan: tuple[Phase, ...]) -> None:
     training.plan = plan
     if group.is_first():
         write_changes(run.paths, state)
-    left = duration(max(0.0, training.clock.left_s))
-    run.log(
-        f"time: {left} left for training, the plan now has "
-        f"{epochs_left(plan, state.phase_index, state.phase_epoch)} more epochs; {'; '.join(what)}"
-    )
+    left, more = duration(max(0.0, training.clock.left_s)), epochs_left(plan, state.phase_index, state.phase_epoch)
+    epochs = "1 more epoch" if more == 1 else f"{more} more epochs"
+    run.log(f"time: {left} left for training, the plan now has {epochs}; {'; '.join(what)}")
 
 
 def _measure(training: Any, phase: Phase) -> None:

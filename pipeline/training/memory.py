@@ -12,6 +12,7 @@ together does not: batch norm, and losses of sums over the batch. See `docs/repe
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class MicroBatches:
         path: where it is remembered for the next process; None: nowhere.
         key: of the settings and the device that it is remembered for.
         log: takes a line for the user.
+        before: the state before the step that is being done.
     """
 
     accumulate: int
@@ -57,6 +59,7 @@ class MicroBatches:
     path: Path | None = None
     key: str = ""
     log: Callable[[str], None] = tqdm.write
+    before: Snapshot | None = None
 
     def recall(self) -> None:
         """Takes over what an earlier process has found out for the same settings and device."""
@@ -90,7 +93,10 @@ class MicroBatches:
         Raises:
             torch.OutOfMemoryError, MemoryError, RuntimeError: a single sample does not fit.
         """
-        before = Snapshot(network, sums)
+        if self.before is None or not self.before.is_of(network, sums):
+            self.before = Snapshot(network, sums)
+        before = self.before
+        before.take()
         while True:
             num_parts = self.num_parts(num_samples)
             try:
@@ -118,23 +124,39 @@ class MicroBatches:
 
 
 class Snapshot:
-    """What a forward pass changes besides gradients: buffers of a network, sums, and torch's random numbers."""
+    """What a forward pass changes besides gradients: buffers of a network, sums, and torch's random numbers.
+
+    It is taken before every step, so the memory for it is kept, and a few calls copy all tensors.
+    """
 
     def __init__(self, network: nn.Module, sums: Tensor) -> None:
         self.live = [*network.buffers(), sums]
         self.device = sums.device
-        self.kept = [value.clone() for value in self.live]
+        self.kept = [torch.empty_like(value) for value in self.live]
+
+    def is_of(self, network: nn.Module, sums: Tensor) -> bool:
+        """Returns whether these are its tensors; a network may get others, when it is loaded or moved."""
+        now = [*network.buffers(), sums]
+        return len(now) == len(self.live) and all(map(operator.is_, now, self.live))
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Keeps how everything is now."""
+        torch._foreach_copy_(self.kept, self.live)
         self.random = torch.get_rng_state()
-        self.random_on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        self.random_on_gpu = torch.cuda.get_rng_state(self.device) if self._is_on_gpu else None
 
     @torch.no_grad()
     def restore(self) -> None:
         """Puts everything back."""
-        for value, kept in zip(self.live, self.kept, strict=True):
-            value.copy_(kept)
+        torch._foreach_copy_(self.live, self.kept)
         torch.set_rng_state(self.random)
         if self.random_on_gpu is not None:
             torch.cuda.set_rng_state(self.random_on_gpu, self.device)
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self.device.type == "cuda" and torch.cuda.is_available()
 
 
 def micro_batches(

@@ -151,8 +151,8 @@ def _enter(spec: Mapping[str, Any]) -> None:
             target.mkdir()
             _mount("--rbind", entry, target)
     for name in HIDDEN:
-        if (hidden := PROJECT / name).is_dir():
-            _mount("-t", "tmpfs", "hidden", root / hidden.relative_to("/"))
+        if (hidden := root / (PROJECT / name).relative_to("/")).is_dir():  # a project below /tmp is hidden as it is
+            _mount("-t", "tmpfs", "hidden", hidden)
     inside = {"tmp": folder / "tmp", "image": Path(spec["image"]), "session": folder}
     inside |= {"kaggle/working": folder / "working"}
     inside |= {f"kaggle/input/{name}": Path(path) for name, path in spec["inputs"].items()}
@@ -162,6 +162,9 @@ def _enter(spec: Mapping[str, Any]) -> None:
         _mount("--bind", path, root / name)
         if name.startswith("kaggle/input"):
             _mount("-o", "remount,bind,ro", root / name)
+    if not (environment := root / Path(sys.prefix).relative_to("/")).exists():  # below /tmp
+        environment.mkdir(parents=True)
+        _mount("--bind", sys.prefix, environment)
     with socket.socket() as any_socket:  # the kernel of the notebook talks to its client over loopback
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
     os.chroot(root)

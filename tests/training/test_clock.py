@@ -100,7 +100,7 @@ def test_the_annealing_begins_at_the_last_moment(monkeypatch):
     began_s = stop.time_s - 4 * EPOCH_S
     left = (16 * EPOCH_S - began_s) / (clock_module.MARGIN * EPOCH_S)
     assert 4 <= left < 5
-    assert any("phase flat: EPOCHS 24 -> " in line and "4 epochs" in line for line in lines)
+    assert any("phase flat: EPOCHS 24 -> " in line and "4 more epochs" in line for line in lines)
     (what,) = read_columns(training.run.paths / PLAN_CHANGES)["what"]
     assert what == f"SOLVER.FINISH_WITHIN_HOURS: phase flat: EPOCHS 24 -> {flat.epochs}"
 

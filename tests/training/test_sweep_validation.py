@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.training.learner import Learner, freeze
+from pipeline.training.memory import MicroBatches
 from pipeline.training.validate import at_this_step, choose_images, validation_loss
 from tests.training.toy import batch, make
 
 
 def learner_of(network: nn.Module) -> Learner:
-    return Learner(SimpleNamespace(), network, network, None, None, None, torch.device("cpu"), torch.float32)
+    none = (None, None, None)
+    return Learner(
+        SimpleNamespace(), network, network, *none, torch.device("cpu"), torch.float32, micro=MicroBatches(1, 1)
+    )
 
 
 def small_network() -> nn.Module:

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from pipeline.config.study import SEED, SPLIT
-from pipeline.engine.pools import Where, check_locks, parse_where, slurm_settings
+from pipeline.engine.clusters import Where, check_locks, parse_where
+from pipeline.engine.slurm_pool import slurm_settings
 from pipeline.errors import UserError
 from pipeline.paths import Folders
 from tests.tiny import overrides
@@ -24,7 +25,7 @@ needs_submitit = pytest.mark.skipif(
 @pytest.fixture
 def installed(monkeypatch):
     """Every package is found, whether or not it is installed here."""
-    monkeypatch.setattr("pipeline.engine.pools.find_spec", lambda name: object())
+    monkeypatch.setattr("pipeline.engine.clusters.find_spec", lambda name: object())
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_another_cluster_is_refused_by_what_there_is(installed, text):
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr("pipeline.engine.pools.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.engine.clusters.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--on slurm needs the package submitit, .* -m pip install submitit"):
         parse_where("slurm")
 

@@ -1,0 +1,79 @@
+"""Pools of many machines: Ray and Slurm, as `--on` names them.
+
+Project, data and RUNS_DIR are on a disk that all machines share. Each run has its own folder there, so it continues
+from its last checkpoint on whichever machine it is started again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.engine.pools import Pool
+from pipeline.engine.ray_pool import RayPool
+from pipeline.engine.slurm_pool import LOCAL_SLURM, SlurmPool, slurm_settings
+from pipeline.errors import UserError
+from pipeline.paths import Folders, shown
+
+RAY, SLURM = "ray", "slurm"
+
+
+@dataclass(frozen=True)
+class Where:
+    """What `--on` says: `ray`, `ray:HOST:PORT`, `slurm`, `slurm:partition=gpu,...`, or `slurm:local`, for a trial."""
+
+    kind: str
+    detail: str = ""
+
+
+def parse_where(text: str) -> Where:
+    """Returns what `--on` says.
+
+    >>> parse_where("ray"), parse_where("ray:10.0.0.1:6379").detail
+    (Where(kind='ray', detail=''), '10.0.0.1:6379')
+
+    Raises:
+        UserError: something else, or the package for it is not installed.
+    """
+    kind, _, detail = text.partition(":")
+    packages = {RAY: "ray", SLURM: "submitit"}
+    if kind not in packages or (kind == SLURM and detail not in ("", LOCAL_SLURM) and slurm_settings(detail) is None):
+        raise UserError(f"--on {text}: expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE")
+    if find_spec(packages[kind]) is None:
+        python = shown(Path(sys.executable))
+        raise UserError(
+            f"--on {text} needs the package {packages[kind]}, which is not installed (it is optional). Install it: "
+            f"{python} -m pip install {packages[kind]}"
+        )
+    return Where(kind, detail)
+
+
+def open_pool(where: Where, folders: Folders) -> Pool:
+    """Returns the pool of a cluster, to be entered.
+
+    Raises:
+        UserError: the disk of RUNS_DIR has no file locks, which keep two machines from writing one run.
+    """
+    check_locks(folders.runs)
+    return RayPool(where.detail, folders) if where.kind == RAY else SlurmPool(where.detail, folders)
+
+
+def check_locks(folder: Path) -> None:
+    """Refuses a folder whose disk has no file locks.
+
+    Raises:
+        UserError: it has none; with what to do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".lock") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"the disk of {shown(folder)} has no file locks ({error.strerror}), without which two machines could "
+                "write the same run. Set RUNS_DIR to a disk that has them, such as NFS version 4, or leave out --on"
+            ) from None

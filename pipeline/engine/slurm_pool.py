@@ -1,0 +1,108 @@
+"""Runs as jobs of Slurm, through Meta's submitit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.paths import PROJECT, Folders
+
+POLL_S = 1.0  # between two looks at the jobs of Slurm
+SLURM_MINUTES = 720  # of a job; it is queued again, and goes on, where its run takes longer
+LOCAL_SLURM = "local"
+
+
+class SlurmPool:
+    """Jobs of Slurm, one for each run, with submitit.
+
+    A job that is preempted, or reaches its time limit, is queued again and goes on from the last checkpoint.
+    """
+
+    def __init__(self, detail: str, folders: Folders) -> None:
+        self.detail, self.folder = detail, folders.runs / "slurm"
+        self.jobs: dict[Future, Any] = {}
+        self._is_over = threading.Event()
+
+    def __enter__(self) -> SlurmPool:
+        import submitit
+
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
+        cluster = LOCAL_SLURM if self.detail == LOCAL_SLURM else "slurm"
+        if cluster != LOCAL_SLURM and shutil.which("srun") is None:
+            raise UserError("--on slurm: srun was not found; start the study on a machine that can submit Slurm jobs")
+        self.executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+        self.watcher.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self.watcher.join()
+
+    def submit(self, function: Callable, *arguments: Any, cpus: int = 1, gpus: int = 0) -> Future:
+        usual = {"name": "study", "cpus_per_task": cpus, "gpus_per_node": gpus, "timeout_min": SLURM_MINUTES}
+        self.executor.update_parameters(**usual | (slurm_settings(self.detail) or {}))
+        future: Future = Future()
+        future.set_running_or_notify_cancel()
+        self.jobs[future] = self.executor.submit(Resumed(function), *arguments)
+        return future
+
+    def interrupt(self) -> None:
+        for future, job in self.jobs.items():
+            if not future.done():
+                job.cancel()
+
+    def describe(self) -> str | None:
+        states = [job.state for future, job in self.jobs.items() if not future.done()]
+        counts = ", ".join(f"{states.count(state)} {state.lower()}" for state in dict.fromkeys(states))
+        return f"slurm: {counts}" if counts else None
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(POLL_S):
+            for future, job in [pair for pair in self.jobs.items() if not pair[0].done()]:
+                if not job.done():
+                    continue
+                try:
+                    future.set_result(job.result())
+                except Exception as error:  # of submitit: the job failed, was canceled or its node died
+                    is_canceled = "CANCEL" in str(job.state)
+                    future.set_exception(CancelledError() if is_canceled else error)
+
+
+class Resumed:
+    """A function that is called again with the same arguments where its job was interrupted, as submitit asks for."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, *arguments)
+
+
+def slurm_settings(detail: str) -> dict[str, Any] | None:
+    """Returns the parameters of jobs that `--on slurm:...` gives; None where it is no list of KEY=VALUE.
+
+    `minutes` is the time limit of a job; the others are options of sbatch.
+
+    >>> slurm_settings("partition=gpu,account=abc,minutes=240")
+    {'slurm_partition': 'gpu', 'slurm_account': 'abc', 'timeout_min': 240}
+    >>> slurm_settings("gpu") is None
+    True
+    """
+    settings: dict[str, Any] = {}
+    for part in filter(None, detail.split(",")):
+        key, equals, value = part.partition("=")
+        if not (key and equals and value) or (key == "minutes" and not value.isdigit()):
+            return None
+        settings |= {"timeout_min": int(value)} if key == "minutes" else {f"slurm_{key}": value}
+    return settings
