@@ -33,9 +33,6 @@ class Where:
 def parse_where(text: str) -> Where:
     """Returns what `--on` says.
 
-    >>> parse_where("ray"), parse_where("ray:10.0.0.1:6379").detail
-    (Where(kind='ray', detail=''), '10.0.0.1:6379')
-
     Raises:
         UserError: something else, or the package for it is not installed.
     """
