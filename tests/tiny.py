@@ -7,7 +7,7 @@ is said by overrides on `configs/demo.yaml`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.load import Loaded, load
+from pipeline.config.study import SEED, SPLIT
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop
@@ -75,6 +76,23 @@ def write_competition(folder: Path) -> Path:
     rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(12)]
     (folder / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *rows]) + "\n")
     return folder
+
+
+def write_hidden(folder: Path, ids: Iterable[str]) -> Path:
+    """Writes test images of no competition, such as a hidden test set has; returns the new folder."""
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    for image_id in ids:
+        cv2.imwrite(str(folder / f"{image_id}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def write_tiny_study(project: Path, data: Path, settings: str, *changes: str, seeds: str = "null") -> None:
+    """Writes the study `mine` on the competition in `data` into a copy of the project; `settings` as YAML."""
+    words = [word for word in overrides(data, *changes) if not word.startswith((SPLIT, SEED))]
+    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
+    text = "\n".join([*lines, f"SETTINGS: {settings}", f"SEEDS: [{seeds}]"]) + "\n"
+    (project / "configs" / "studies" / "mine.yaml").write_text(text)
 
 
 def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from pipeline.__main__ import main
 from pipeline.commands.packing import MARGIN, NO_TIME
 from pipeline.config.study import SEED, SPLIT
 from pipeline.paths import STUDIES, Folders
-from tests.tiny import overrides
+from tests.tiny import overrides, write_tiny_study
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
 
@@ -128,10 +128,7 @@ ENDED = "{a: [SOLVER.PATIENCE=500], b: [SOLVER.NUM_EPOCHS=1]}"
     ],
 )
 def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project_copy, workshop, settings, at, to_group):
-    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=500") if not word.startswith((SPLIT, SEED))]
-    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
-    study = "\n".join([*lines, f"SETTINGS: {settings}"]) + "\n"
-    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
+    write_tiny_study(project_copy, workshop.data, settings, "SOLVER.NUM_EPOCHS=500")
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--workers", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     with subprocess.Popen(command, cwd=project_copy, **pipes) as process:
@@ -165,10 +162,7 @@ def test_a_session_leaves_what_would_not_end_to_the_next(write_study, capsys):
 
 @pytest.mark.slow
 def test_each_worker_of_a_study_sees_a_gpu_of_its_own(project_copy, workshop):
-    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=1") if not word.startswith((SPLIT, SEED))]
-    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
-    study = "\n".join([*lines, "SETTINGS: {a: [], b: [SOLVER.POWER=2]}"]) + "\n"
-    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
+    write_tiny_study(project_copy, workshop.data, "{a: [], b: [SOLVER.POWER=2]}", "SOLVER.NUM_EPOCHS=1")
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "3,1"}
     done = subprocess.run(command, cwd=project_copy, env=environment, capture_output=True, text=True, check=False)

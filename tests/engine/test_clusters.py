@@ -9,12 +9,11 @@ import sys
 
 import pytest
 
-from pipeline.config.study import SEED, SPLIT
 from pipeline.engine.clusters import Where, check_locks, parse_where
 from pipeline.engine.slurm_pool import slurm_settings
 from pipeline.errors import UserError
 from pipeline.paths import Folders
-from tests.tiny import overrides
+from tests.tiny import write_tiny_study
 
 needs_submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None,
@@ -73,10 +72,7 @@ def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
 @needs_submitit
 @pytest.mark.slow
 def test_a_study_runs_as_jobs(project_copy, workshop):
-    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=1") if not word.startswith((SPLIT, SEED))]
-    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
-    study = "\n".join([*lines, "SETTINGS: {a: [], b: [SOLVER.POWER=2]}"]) + "\n"
-    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
+    write_tiny_study(project_copy, workshop.data, "{a: [], b: [SOLVER.POWER=2]}", "SOLVER.NUM_EPOCHS=1")
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--on", "slurm:local"]
     done = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,11 +22,10 @@ from pathlib import Path
 
 import torch
 
-from tests.tiny import overrides, write_competition
+from tests.tiny import write_competition, write_tiny_study
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-NAME = "on_cluster"
-OWN = ("EXPERIMENT.SEED", "DATASETS.SPLIT_INDEX")
+NAME = "mine"
 FILES = ("metrics.json", "per_image.csv", "confusion.csv")
 
 
@@ -35,10 +34,8 @@ def copied(folder: Path) -> Path:
     for name in ("pipeline", "configs"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     changes = ("SOLVER.NUM_EPOCHS=60", "SOLVER.SAVE_MINUTES=0.02", "SWEEP.ENABLE=false")
-    words = [word for word in overrides(write_competition(folder / "data"), *changes) if not word.startswith(OWN)]
-    lines = ["# Does it come out the same?", f"# ./run.sh study {NAME}", "BASE: demo", "SET:"]
-    lines += [*(f"  - '{word}'" for word in words), "SETTINGS: {a: [], b: [SOLVER.POWER=2]}", "SEEDS: [0, 1]"]
-    (folder / "configs" / "studies" / f"{NAME}.yaml").write_text("\n".join(lines) + "\n")
+    data = write_competition(folder / "data")
+    write_tiny_study(folder, data, "{a: [], b: [SOLVER.POWER=2]}", *changes, seeds="0, 1")
     return folder
 
 

@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from pipeline.config.load import load
@@ -18,7 +16,7 @@ from pipeline.paths import BUNDLE
 from pipeline.training.checkpoint import load_checkpoint
 from tests.experiments import copy_configs, run_all, use, use_copy, write_ensemble, write_members
 from tests.predicting_clock import Clock, moved_by_predictions
-from tests.tiny import draw, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
+from tests.tiny import draw_nothing, executed, run_of, run_paths, run_stages, write_competition, write_hidden
 
 pytestmark = pytest.mark.slow
 
@@ -55,11 +53,7 @@ def runs(trained, tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def hidden(tmp_path) -> Path:
-    folder, rng = tmp_path / "hidden", np.random.default_rng(3)
-    folder.mkdir()
-    for number in range(NUM_HIDDEN):
-        cv2.imwrite(str(folder / f"000009_{number:03d}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
-    return folder
+    return write_hidden(tmp_path / "hidden", [f"000009_{number:03d}" for number in range(NUM_HIDDEN)])
 
 
 @pytest.fixture

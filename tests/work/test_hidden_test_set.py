@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,7 +15,7 @@ from pipeline.paths import REPORT, SUBMISSION, TEST_CATALOG, TEST_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.predict import unpack
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
-from tests.tiny import draw, executed, run_paths, run_stages, write_competition
+from tests.tiny import executed, run_paths, run_stages, write_competition, write_hidden
 
 pytestmark = pytest.mark.slow
 
@@ -53,11 +51,7 @@ def runs(trained, tmp_path, monkeypatch) -> None:
 @pytest.fixture
 def hidden(tmp_path) -> Path:
     """A folder of three images and nothing else."""
-    folder, rng = tmp_path / "hidden", np.random.default_rng(3)
-    folder.mkdir()
-    for image_id in HIDDEN:
-        cv2.imwrite(str(folder / f"{image_id}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
-    return folder
+    return write_hidden(tmp_path / "hidden", HIDDEN)
 
 
 def check_submission(name: str, ids: tuple[str, ...]) -> None:

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -24,7 +22,7 @@ from pipeline.files import sha256_file
 from pipeline.paths import ENSEMBLE
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.predicting_clock import Clock, moved_by_predictions
-from tests.tiny import draw, executed, run_of, run_paths, run_stages, write_competition
+from tests.tiny import executed, run_of, run_paths, run_stages, write_competition, write_hidden
 
 pytestmark = pytest.mark.slow
 
@@ -61,11 +59,7 @@ def runs(trained, tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def hidden(tmp_path) -> Path:
-    folder, rng = tmp_path / "hidden", np.random.default_rng(3)
-    folder.mkdir()
-    for number in range(NUM_HIDDEN):
-        cv2.imwrite(str(folder / f"000009_{number:03d}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
-    return folder
+    return write_hidden(tmp_path / "hidden", [f"000009_{number:03d}" for number in range(NUM_HIDDEN)])
 
 
 @pytest.fixture
