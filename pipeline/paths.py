@@ -145,6 +145,12 @@ class Folders:
             weights=(*([weights] if weights else []), PROJECT / "data" / "weights", *mounted),
         )
 
+    def absolute(self) -> Folders:
+        """Returns the same folders for processes that work in another one."""
+        one = {name: getattr(self, name).absolute() for name in ("runs", "submissions", "scratch")}
+        many = {name: tuple(path.absolute() for path in getattr(self, name)) for name in ("data", "weights")}
+        return Folders(**one, **many)
+
     @property
     def tiles(self) -> Path:
         """The folder of all tile stores."""

@@ -78,3 +78,13 @@ def test_a_path_is_shown_from_here_where_that_is_shorter(tmp_path, monkeypatch):
     assert shown(tmp_path / "runs" / "demo") == "runs/demo"
     assert shown(tmp_path.parent / "data") == "../data"
     assert shown(Path("/somewhere/else")) == "/somewhere/else"
+
+
+def test_folders_of_the_environment_are_the_same_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("RUNS_DIR", "SUBMISSIONS_DIR", "SCRATCH_DIR", "DATA_DIR", "WEIGHTS_DIR"):
+        monkeypatch.setenv(name, name.lower())
+    folders = Folders.from_environment().absolute()
+    assert (folders.runs, folders.scratch) == (tmp_path / "runs_dir", tmp_path / "scratch_dir")
+    assert folders.submissions == tmp_path / "submissions_dir"
+    assert folders.data[0] == tmp_path / "data_dir" and folders.weights[0] == tmp_path / "weights_dir"

@@ -47,7 +47,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     study, trainings = load_study(chosen.name)
     runtimes = [load(one.config, one.overrides).config.runtime for one in trainings]
     workers = choose_workers(options.prog, chosen.workers, [one.ranks for one in runtimes])
-    folders = Folders.from_environment()
+    folders = Folders.from_environment().absolute()  # jobs on a cluster work in another folder
     budgets = [budget_seconds(one.time_budget_hours, folders.runs) for one in runtimes]
     budget_s = hours_of(given) * 3600 if given else max(filter(None, budgets), default=None)
     if study.search is not None:

@@ -33,9 +33,8 @@ class RayPool:
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         local = {} if self.address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        os.environ.setdefault(
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-        )  # tasks without a GPU keep CUDA_VISIBLE_DEVICES
+        # Tasks without a GPU keep CUDA_VISIBLE_DEVICES as it is.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(address=self.address or None, logging_level="warning", **local)
         except ConnectionError as error:
@@ -145,8 +144,7 @@ def _call_in(project: str, environment: dict[str, str]) -> Callable:
         import os
         import sys
 
-        for variable in ("OMP_NUM_THREADS",):  # Ray's own setting
-            os.environ.pop(variable, None)
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray's own setting
         os.environ.update(environment)
         if project not in sys.path:
             sys.path.insert(0, project)
