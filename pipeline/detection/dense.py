@@ -1,0 +1,85 @@
+"""What one-stage detectors put out, and what they are trained on.
+
+A network answers at A fixed positions of an image, over all levels of its pyramid, finest level first, row by row.
+Letters: B images, A positions, C classes, N boxes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Model
+
+
+class Dense(NamedTuple):
+    """The outputs of a network for images of one size.
+
+    Attributes:
+        classes: logits (B, A, C).
+        boxes: (B, A, 4), in the architecture's own code.
+        objectness: logits (B, A, 1), or (B, A, 0) of architectures that have none.
+    """
+
+    classes: Tensor
+    boxes: Tensor
+    objectness: Tensor
+
+
+class BoxTargets(NamedTuple):
+    """What a batch is trained on.
+
+    Attributes:
+        boxes: float32 (N, 4) of each image: left, top, right, bottom in pixels of the batch's frames.
+        classes: int64 (N,) of each image.
+        size: (height, width) of the frames.
+    """
+
+    boxes: list[Tensor]
+    classes: list[Tensor]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """An architecture as a record of functions.
+
+    Attributes:
+        build: (model, number of classes, image channels) to the network with random weights, from float images
+            (B, channels, H, W) to `Dense`; it has `encoder`, whose weights may be loaded, and `sizes`.
+        terms: the losses that it can be trained by.
+        losses: (model, number of classes, outputs, targets, terms with their settings) to each term's loss, a scalar.
+        decode: (model, outputs, size (height, width) of the frames) to boxes (B, A, 4) in pixels, and probabilities
+            (B, A, C).
+    """
+
+    build: Callable[[Model, int, int], nn.Module]
+    terms: tuple[str, ...]
+    losses: Callable[[Model, int, Dense, BoxTargets, Mapping[str, Mapping[str, float]]], dict[str, Tensor]]
+    decode: Callable[[Model, Dense, tuple[int, int]], tuple[Tensor, Tensor]]
+
+
+def join_outputs(parts: Sequence[Dense]) -> Dense:
+    """Returns the outputs of a batch from those of its parts."""
+    return Dense(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def split_targets(targets: BoxTargets, num_parts: int) -> list[BoxTargets]:
+    """Returns `num_parts` parts of a batch, as `Tensor.chunk` cuts its images."""
+    length = -(-len(targets.boxes) // num_parts)
+    starts = range(0, len(targets.boxes), length)
+    return [BoxTargets(*(part[start : start + length] for part in targets[:2]), targets.size) for start in starts]
+
+
+def targets_to(targets: BoxTargets, device: torch.device) -> BoxTargets:
+    """Returns targets on a device."""
+
+    def move(parts: list[Any]) -> list[Tensor]:
+        return [part.to(device, non_blocking=True) for part in parts]
+
+    return BoxTargets(move(targets.boxes), move(targets.classes), targets.size)
