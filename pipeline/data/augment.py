@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.augmentation import Augmentation, Color, GaussianNoise, RandomCrop
+from pipeline.data.beyond import part_beyond
 from pipeline.data.images import by_fours
 from pipeline.data.tiles import Box
 
@@ -132,7 +133,7 @@ def cut_image(image: np.ndarray, geometry: Geometry, box: Box, black: float = 0)
     drawn, it is the turned part of the same centre, moved into the image where it fits there.
     """
     if geometry.quarter_turns:
-        own, part = _before_turn(image, geometry, box)
+        own, part = _before_turn(image.shape[:2], geometry, box)
         return _turned(cut_image(image, own, part, black), geometry)
     if not geometry.warped and geometry.zoom == 1:
         return _slice(image, geometry, box, black)
@@ -156,7 +157,7 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
         beyond: the value outside a constant border, where nothing is known.
     """
     if geometry.quarter_turns:
-        own, part = _before_turn(label, geometry, box)
+        own, part = _before_turn(label.shape[:2], geometry, box)
         return _turned(cut_label(label, own, part, beyond), geometry)
     if not geometry.warped and geometry.zoom == 1:
         return _slice(label, geometry, box, beyond)
@@ -166,13 +167,34 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
     return _warp(label, _tile_matrix(label, geometry, box), geometry, box, cv2.INTER_NEAREST, beyond)
 
 
-def _before_turn(array: np.ndarray, geometry: Geometry, box: Box) -> tuple[Geometry, Box]:
+def part_matrix(size: tuple[int, int], geometry: Geometry, box: Box) -> np.ndarray:
+    """Returns the 2x3 matrix that takes a point of the stored image to its position in what `cut_image` returns.
+
+    Points are counted from the corner of the first pixel: 0.5 is the middle of that pixel.
+
+    Args:
+        size: (height, width) of the stored image.
+
+    >>> part_matrix((50, 100), Geometry(flip=True), Box(0, 10, 100, 20)).tolist()
+    [[-1.0, 0.0, 100.0], [0.0, 1.0, -10.0]]
+    """
+    height, width = size
+    own, part = _before_turn(size, geometry, box)
+    matrix = affine_matrix(own, width, height)
+    matrix[:, 2] += 0.5 - matrix[:, :2] @ (0.5, 0.5) - (part.x, part.y)  # middles of pixels to corners
+    for turn in range(geometry.quarter_turns):  # counter-clockwise: (x, y) becomes (y, width - x)
+        side = part.width if turn % 2 == 0 else part.height
+        matrix = np.array([matrix[1], [0.0, 0.0, side] - matrix[0]])
+    return matrix + 0.0
+
+
+def _before_turn(size: tuple[int, int], geometry: Geometry, box: Box) -> tuple[Geometry, Box]:
     """Returns the geometry without its turn, and the part that fills `box` once it is turned."""
     own = replace(geometry, quarter_turns=0)
     if geometry.quarter_turns % 2 == 0:
         return own, box
     x, y = box.x + (box.width - box.height) // 2, box.y + (box.height - box.width) // 2
-    room_x, room_y = (round(side * geometry.zoom) for side in (array.shape[1], array.shape[0]))
+    room_x, room_y = (round(side * geometry.zoom) for side in (size[1], size[0]))
     x, y = _moved_inside(x, box.height, room_x), _moved_inside(y, box.width, room_y)
     return own, Box(x, y, box.height, box.width)
 
@@ -207,8 +229,10 @@ def _slice_beyond(array: np.ndarray, geometry: Geometry, box: Box, beyond: float
     right = max(0, box.x + box.width - array.shape[1])
     bottom = max(0, box.y + box.height - array.shape[0])
     inside = Box(box.x + left, box.y + top, box.width - left - right, box.height - top - bottom)
-    around = ((top, bottom), (left, right), (0, 0))[: array.ndim]
     mirrors = geometry.border == "reflect_101"
+    if inside.width <= 0 or inside.height <= 0:
+        return part_beyond(array, box, (geometry.flip_vertical, geometry.flip), None if mirrors else beyond)
+    around = ((top, bottom), (left, right), (0, 0))[: array.ndim]
     options = {"mode": "reflect"} if mirrors else {"mode": "constant", "constant_values": beyond}
     return np.pad(_slice(array, geometry, inside, beyond), around, **options)
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import by_fours, map_files
-from pipeline.data.store import FORMAT, PIXELS, PLANES
+from pipeline.data.store import FORMAT, PIXELS, PLANES, label_bytes
 from pipeline.data.tiles import Scale, Size, scaled_size
 from pipeline.errors import UserError
 from pipeline.files import (
@@ -50,7 +50,8 @@ def build_store(
         catalog: columns id, image, mask, width, height.
         scales: sizes (width, height) or factors as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
-        labels: whose `read` returns uint8, height x width, or height x width x `planes`.
+        labels: whose `read` returns uint8, height x width, or height x width x `planes`; of labels that are no pixels
+            (`planes` 0) the store keeps what `values` returns.
         log: receives the announcement of the size before anything is written.
 
     Raises:
@@ -84,12 +85,14 @@ def _resize_label(label: np.ndarray, size: Size) -> np.ndarray:
     def nearest(part: np.ndarray) -> np.ndarray:
         return cv2.resize(part, size, None, 0, 0, cv2.INTER_NEAREST_EXACT)
 
+    if not label.size:
+        return np.empty((size[1], size[0], 0), np.uint8)
     return nearest(label) if label.ndim == 2 else by_fours(label, nearest)
 
 
 def _content_key(images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels) -> str:
     hashes = map_files(lambda row: (images.content(row.image), labels.content(row)), rows, "hash")
-    content = [FORMAT, _plain_scales(scales), *([labels.planes] if labels.planes else [])]
+    content = [FORMAT, _plain_scales(scales), *([labels.planes] if labels.planes is not None else [])]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
@@ -99,7 +102,7 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
     sizes = [[scaled_size(scale, own) for scale in scales] if scales else [own] for own in own_sizes]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     pixel_bytes = images.channels * images.dtype.itemsize
-    num_bytes = ends[-1] * (pixel_bytes + (labels.planes or 1))
+    num_bytes = ends[-1] * (pixel_bytes + label_bytes(labels.planes))
     named = ", ".join(map(_scale_name, scales)) if scales else "their own size"
     log(
         f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
@@ -122,6 +125,8 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
         }
         if any(isinstance(scale, float) for scale in scales or ()):
             index["sizes"] = {row.id: own for row, own in zip(rows, own_sizes, strict=True)}
+        if labels.planes == 0:
+            index["values"] = {row.id: labels.values(row) for row in rows}
         write_atomic(temporary / INDEX, json.dumps(index))
         sync_folder(temporary)
         os.rename(temporary, path)
@@ -136,10 +141,10 @@ def _write_pixels(
     temporary: Path, images: ImageSource, jobs: list[tuple], num_pixels: int, labels: Labels
 ) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    pixel_bytes, label_bytes = images.channels * images.dtype.itemsize, labels.planes or 1
+    pixel_bytes, plane_bytes = images.channels * images.dtype.itemsize, label_bytes(labels.planes)
     with open(temporary / PIXELS, "wb") as pixels, open(temporary / PLANES, "wb") as planes:
         _claim(pixels.fileno(), num_pixels * pixel_bytes)
-        _claim(planes.fileno(), num_pixels * label_bytes)
+        _claim(planes.fileno(), num_pixels * plane_bytes)
 
         def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
@@ -150,7 +155,7 @@ def _write_pixels(
             for width, height in sizes:
                 image, label = resize(*whole, (width, height))
                 _write_all(pixels.fileno(), image, offset * pixel_bytes)
-                _write_all(planes.fileno(), label, offset * label_bytes)
+                _write_all(planes.fileno(), label, offset * plane_bytes)
                 entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
                 offset += width * height
             return entries
@@ -159,7 +164,7 @@ def _write_pixels(
             """Does the same, some rows at a time."""
             entries = []
             with images.alone(row.image):
-                large, label = images.large(row.image), labels.read(row)
+                large, label = images.large(row.image), _pixels_of(labels, row)
                 _require_size(row, (0, 0) if large is None else large.size, label.shape[:2])
                 for width, height in sizes:
                     image_crc = 0
@@ -168,7 +173,7 @@ def _write_pixels(
                         image_crc = zlib.crc32(rows, image_crc)
                     is_own = (height, width) == label.shape[:2]
                     resized = label if is_own else _resize_label(label, (width, height))
-                    _write_all(planes.fileno(), resized, offset * label_bytes)
+                    _write_all(planes.fileno(), resized, offset * plane_bytes)
                     entries.append([width, height, offset, image_crc, zlib.crc32(resized)])
                     offset += width * height
             return entries
@@ -180,9 +185,14 @@ def _write_pixels(
 
 
 def _read(images: ImageSource, row, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    image, label = images.read(row.image), labels.read(row)
+    image, label = images.read(row.image), _pixels_of(labels, row)
     _require_size(row, image.shape[:2], label.shape[:2])
     return image, label
+
+
+def _pixels_of(labels: Labels, row) -> np.ndarray:
+    """Returns the label of a row as the store keeps it per pixel; of one that has no pixels, nothing of its size."""
+    return labels.read(row) if labels.planes != 0 else np.empty((row.height, row.width, 0), np.uint8)
 
 
 def _require_size(row, image_size: tuple[int, int], label_size: tuple[int, int]) -> None:
@@ -204,6 +214,8 @@ def _scale_name(scale: Scale) -> str:
 
 def _claim(file: int, num_bytes: int) -> None:
     """Takes every block before the first byte is written: a full disk is an error here, never a SIGBUS later."""
+    if num_bytes == 0:  # of labels that are no pixels
+        return
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, num_bytes)
     else:  # macOS
@@ -224,6 +236,8 @@ def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None
 
 
 def _write_all(file: int, array: np.ndarray, offset: int) -> None:
+    if not array.size:
+        return
     rest = memoryview(array).cast("B")
     while rest:
         written = os.pwrite(file, rest, offset)

@@ -205,8 +205,12 @@ def _form_of(competition: Competition, file: str) -> tuple[str, bool, bool]:
     masks, convention = competition.masks, competition.convention
     if isinstance(masks, MaskCsv) and file == masks.csv:
         return masks.id_column or competition.id_column, masks.rows == "id_class", True
+    if competition.boxes is not None and file == competition.boxes.csv:
+        return competition.boxes.id_column or competition.id_column, False, True
     if file == competition.sample_submission and competition.submission.format == "run_lengths":
         return convention.id_column, convention.rows == "id_class", convention.rows != "id" or competition.has_objects
+    if file == competition.sample_submission and competition.submission.format == "prediction_string":
+        return competition.box_convention.id_column or competition.id_column, False, False
     return competition.id_column, False, False
 
 

@@ -62,14 +62,22 @@ def apply_distortions(
         border: what comes from outside: `reflect_101`, or `constant`.
         beyond: the values of image and label there.
     """
-    for maps in _drawn(chosen, label.shape[:2], rng_of):
-        image = by_fours(image, partial(_remap, maps, cv2.INTER_LINEAR, border, (beyond[0],) * 4))
+    for maps in drawn_maps(chosen, label.shape[:2], rng_of):
+        image = remap_image(image, maps, border, beyond[0])
         nearest = partial(_remap, maps, cv2.INTER_NEAREST, border, beyond[1])
         label = nearest(label) if label.ndim == 2 else _by_plane(label, nearest)
     return image, label
 
 
-def _drawn(chosen: tuple[Distortion, ...], size: Size, rng_of: Callable[[int], np.random.Generator]) -> Iterator[Maps]:
+def remap_image(image: np.ndarray, maps: Maps, border: str, black: float) -> np.ndarray:
+    """Returns an image (H, W, C) whose pixels come from where the maps say, `black` beyond a constant border."""
+    return by_fours(image, partial(_remap, maps, cv2.INTER_LINEAR, border, (black,) * 4))
+
+
+def drawn_maps(
+    chosen: tuple[Distortion, ...], size: Size, rng_of: Callable[[int], np.random.Generator]
+) -> Iterator[Maps]:
+    """Yields the maps of the distortions that are drawn for a sample of a size (height, width)."""
     for one in chosen:
         rng = rng_of(one.stream)
         if rng.random() < one.probability:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import albumentations as A
 import numpy as np
 
-from pipeline.config.augmentation import Augmentation, CoarseDropout
+from pipeline.config.augmentation import Augmentation, CoarseDropout, Random
 from pipeline.config.competition import IGNORE
 from pipeline.data.augment import run_chain, set_generators
 from pipeline.data.streams import BLUR, COARSE_DROPOUT, GAMMA, SHARPEN
@@ -72,6 +72,14 @@ def _filtered(chain: A.Compose, image: np.ndarray, rng: np.random.Generator, low
         return wide.astype(image.dtype)
     limits = np.iinfo(image.dtype)
     return np.clip(np.rint(wide), limits.min, limits.max).astype(image.dtype)
+
+
+def drawn(settings: Random, stream: int, rng_of: Callable[[int], np.random.Generator]) -> np.random.Generator | None:
+    """Returns the generator of a step of augmentation that is on and drawn for this sample, else None."""
+    if not settings.enable:
+        return None
+    rng = rng_of(stream)
+    return rng if rng.random() < settings.probability else None
 
 
 def apply_dropout(

@@ -22,6 +22,7 @@ _LINE = "correct that line by hand"
 _SAMPLE = "get the sample submission and test.csv again, together"
 _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
+_BOX = f"correct it; BAD_BOXES: skip of BOXES in {_DESCRIPTOR} leaves such boxes out and counts them"
 
 # kind: (expected, fix). {fields} are filled in by the check that finds the problem.
 # fmt: off
@@ -64,6 +65,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     "sample not a zip": ("what SUBMISSION.FORMAT says", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
+    "sample of another form": ("what SUBMISSION.FORMAT and BOX_CONVENTION say", f"correct these in {_DESCRIPTOR}, or "
+                               "get the sample submission again"),
     "sample file unknown": ("files of test images, such as {example}",
                             f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
@@ -143,7 +146,34 @@ KINDS: dict[str, tuple[str, str]] = {
     "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; make an "
                                   "ignored colour the last class and set IGNORE_INDEX"),
 }
+BOX_KINDS: dict[str, tuple[str, str]] = {
+    "boxes missing": ("boxes of every training image", "add them; where images have none on purpose, WITHOUT_MASK: "
+                      f"empty or skip in {_DESCRIPTOR}"),
+    "file of boxes missing": ("{file} in the competition's folder", _NAME_IT),
+    "annotations unreadable": ("{wanted}", f"{_AGAIN}; where it has another form, correct BOXES in {_DESCRIPTOR}"),
+    "number twice": ("a number of its own for each image, annotation and category", "number them anew; files that were "
+                     "joined often repeat numbers"),
+    "image annotated twice": ("each image once", "join the two entries, or remove one"),
+    "box of no image": ("the number of an entry of `images`", "correct it, or remove the annotation"),
+    "boxes of no image": ("names of images, as IMAGES or their ids have them", "correct the names, or IMAGES or "
+                          f"ID_COLUMN in {_DESCRIPTOR}"),
+    "boxes of two images": ("names that tell images apart", "write the folders of the images into the names, too"),
+    "boxes of another size": ("annotations of the image as it is", "get the image that was annotated, or scale the "
+                              "boxes to the new size"),
+    "class of a box unknown": ("the name or label of a class", f"correct CLASSES or CLASS_LABELS in {_DESCRIPTOR}; "
+                               "NAMES of BOXES there says which names mean a class, and `ignore: others` leaves out "
+                               "all others"),
+    "box without numbers": ("four finite numbers", _BOX),
+    "box inside out": ("right and bottom that are not before left and top", "where most boxes are so, correct ORDER "
+                       f"or COLUMNS of BOXES; else {_BOX}"),
+    "box without area": ("a width and a height above 0", _BOX),
+    "box outside its image": ("a box that its image shows a part of", "where many boxes are so, check that the image "
+                              f"was not scaled or turned, and ORDER and NORMALISED of BOXES; else {_BOX}"),
+    "box twice": ("each box of a class once", f"remove one of the two; BAD_BOXES: skip of BOXES in {_DESCRIPTOR} keeps "
+                  "the first"),
+}
 # fmt: on
+KINDS |= BOX_KINDS
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
 A folder `<key>/` holds `images.bin` (rows of pixels, in the number format of the images), `labels.u8` (one byte per
-pixel, or one per plane of it) and `index.json` (the offset of each image at each scale). A tile is then a slice;
-nothing is decoded or held in memory. The key names the content, so experiments with the same scales share one store and
-a changed image gets a new one.
+pixel, or one per plane of it) and `index.json` (the offset of each image at each scale, and labels that are no pixels).
+A tile is then a slice; nothing is decoded or held in memory. The key names the content, so experiments with the same
+scales share one store and a changed image gets a new one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -16,6 +16,7 @@ import json
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,8 @@ class Store:
         self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
         self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
         self.planes = index.get("planes")
-        self._labels = _map_file(path / PLANES, index["num_pixels"] * (self.planes or 1), np.dtype(np.uint8))
+        self._labels = _map_file(path / PLANES, index["num_pixels"] * label_bytes(self.planes), np.dtype(np.uint8))
+        self._values = index.get("values", {})
 
     def __reduce__(self):
         return open_store, (self.path,)
@@ -86,10 +88,19 @@ class Store:
     def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view of the label: uint8, height x width, and x planes where labels have planes."""
         entry = self.entry(image_id, scale)
-        num_planes = self.planes or 1
+        num_planes = label_bytes(self.planes)
         _forget_mapped(self._labels, entry)
         label = self._labels[entry.offset * num_planes : (entry.offset + entry.num_pixels) * num_planes]
         return label.reshape(label_shape((entry.height, entry.width), self.planes))
+
+    def values(self, image_id: str) -> Any:
+        """Returns what the store keeps of an image's label as plain values; None where labels are pixels."""
+        return self._values.get(image_id)
+
+
+def label_bytes(planes: int | None) -> int:
+    """Returns the bytes that a pixel's label takes: one without planes, none with 0 of them."""
+    return 1 if planes is None else planes
 
 
 def label_shape(size: tuple[int, int], planes: int | None) -> tuple[int, ...]:
@@ -134,10 +145,12 @@ def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
     found, expected = path.stat().st_size, num_values * dtype.itemsize
     if found != expected:
         raise ValueError(f"{path.name} has {found} bytes, expected {expected}")
+    if num_values == 0:
+        return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.asarray(np.memmap(path, dtype, "r"))  # a plain array, whose slices cost less
 
 
 def _forget_mapped(mapped: np.ndarray, entry: Entry) -> None:
     """Unmaps what was read of a file before tiles of a large image are; the kernel may keep it as long as it likes."""
-    if entry.num_pixels > MOST_MAPPED_PX and hasattr(mmap, "MADV_DONTNEED"):
+    if entry.num_pixels > MOST_MAPPED_PX and mapped.base is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.base._mmap.madvise(mmap.MADV_DONTNEED)

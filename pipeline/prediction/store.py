@@ -39,8 +39,9 @@ from pipeline.prediction.progress import Parts
 Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
 Unpack = Callable[[np.ndarray, Mapping[str, Any]], Any]
 FORMAT = 2  # 1 held full-size logits as float16
-DTYPES = {np.dtype(np.float16): "F16", np.dtype(np.uint8): "U8"}
+DTYPES = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}
 MOST_COPIED_BYTES = 2**26
+LEAST_LOGGED = 2**24  # bytes of a store; nobody's disk depends on less
 CHUNK_BYTES = 2**24  # of a shard that is checked
 ALIGNMENT = 8  # of the arrays' first byte, as safetensors writes it
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
@@ -81,7 +82,7 @@ class StoreWriter:
         return self.parts.missing()
 
     def expect(self, num_bytes: int, is_exact: bool) -> None:
-        """Logs the disk space that the missing images will take; refuses when the disk is too small.
+        """Logs the disk space that the missing images will take, if it is much; refuses when the disk is too small.
 
         Args:
             num_bytes: of all of them.
@@ -91,8 +92,10 @@ class StoreWriter:
             UserError: the disk is too small.
         """
         self.is_estimate_due = not is_exact
-        words = ("", "") if is_exact else ("at most ", "a fifth of that is usual, ")
-        self._log_size(num_bytes, len(self.missing()), *words)
+        words = ("", "") if is_exact else ("at most ", "usually a fifth or less, ")
+        self.is_estimate_due &= num_bytes >= LEAST_LOGGED
+        if num_bytes >= LEAST_LOGGED:
+            self._log_size(num_bytes, len(self.missing()), *words)
         check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
 
     def put(self, image_id: str, prediction: Any) -> None:
@@ -137,7 +140,7 @@ class StoreWriter:
     def _log_size(self, num_bytes: int, num_images: int, how: str, why: str) -> None:
         free = shutil.disk_usage(self.folder).free / GIB
         self.log(
-            f"disk: the probabilities of {num_images} images take {how}{num_bytes:,} bytes ({why}"
+            f"disk: the predictions of {num_images} images take {how}{num_bytes:,} bytes ({why}"
             f"{free:.1f} GiB free) in {shown(self.folder)}"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import functools
 import inspect
 import types
 import typing
@@ -20,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.deeplab_v2 import DeepLabV2
 from pipeline.segmentation.own_code import own_function
 from pipeline.segmentation.plain_unet import PlainUnet
+from pipeline.training.encoder import refuse_unknown_encoder
 from pipeline.wording import did_you_mean
 
 # Arguments that other keys give, and activation, which loss and decoding apply.
@@ -61,38 +61,6 @@ def make_network(model: Model, num_outputs: int, num_channels: int, is_trusted: 
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens", category=UserWarning)
         return architecture(**arguments)
-
-
-def refuse_unknown_encoder(encoder: str) -> None:
-    """Refuses an encoder that neither the library nor timm has.
-
-    Raises:
-        UserError: names the nearest.
-    """
-    # Some old `timm-` names are aliases of `tu-` ones, which are timm's.
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):
-        return
-    if encoder.startswith("tu-"):
-        import timm
-
-        known = [f"tu-{name}" for name in _timm_names()]
-        if not timm.is_model(encoder.removeprefix("tu-")):
-            hint = did_you_mean(encoder.partition(".")[0], known, "timm.list_models() lists them", most=3)
-            raise UserError(f"MODEL.ENCODER.NAME: timm has no {encoder.removeprefix('tu-')!r}; {hint}")
-        return
-    known = sorted(smp.encoders.encoders)
-    if encoder not in known:
-        is_of_timm = encoder.partition(".")[0] in _timm_names()
-        hint = did_you_mean(encoder, known, f"known: {', '.join(known)}", most=3)
-        hint = f"timm has it: write tu-{encoder}" if is_of_timm else hint
-        raise UserError(f"MODEL.ENCODER.NAME: the library has no {encoder!r}; {hint}")
-
-
-@functools.cache
-def _timm_names() -> tuple[str, ...]:
-    import timm
-
-    return tuple(timm.list_models())
 
 
 def check_options(architecture: type[nn.Module], options: Mapping[str, Any]) -> None:

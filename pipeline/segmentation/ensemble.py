@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.prediction.fewer_members import normalised
 from pipeline.segmentation import decision, sigmoid
 from pipeline.segmentation.compact import BAND_PIXELS
 from pipeline.segmentation.predict import Prediction
@@ -50,20 +51,6 @@ class Recipe:
     method: Method
     weights: np.ndarray | None = None
     thresholds: np.ndarray | None = None
-
-
-def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
-    """Returns weights per member, or per member and class, as float64 (M, 1) or (M, C) with columns of sum 1.
-
-    A column of zeros becomes equal weights.
-
-    >>> normalised([1, 3]).tolist(), normalised([[1, 0], [1, 0]]).tolist()
-    ([[0.25], [0.75]], [[0.5, 0.5], [0.5, 0.5]])
-    """
-    weights_MC = np.array(weights, np.float64)
-    weights_MC = weights_MC.reshape(len(weights_MC), -1)
-    sums_C = weights_MC.sum(0)
-    return np.where(sums_C > 0, weights_MC / np.where(sums_C > 0, sums_C, 1), 1 / len(weights_MC))
 
 
 def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:

@@ -7,7 +7,6 @@ notebook keeps some 500, so that there the images with most wrong pixels alone a
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,25 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from pipeline.config.competition import IGNORE, Competition
 from pipeline.engine.run import Run
-from pipeline.files import atomic_path, write_atomic
-from pipeline.paths import CROPS, GALLERY, GALLERY_LIST, SUSPICIOUS, crop_file, gallery_file, is_on_kaggle
+from pipeline.files import write_atomic
+from pipeline.paths import CROPS, SUSPICIOUS, crop_file
 from pipeline.report.canvas import GAP, arrange, fit, hatched, resize
+from pipeline.report.gallery_files import Drawn, encoded, write_gallery
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.objects import like_first
 from pipeline.segmentation.panels import BRIGHT, highlight, paint_outlined, resize_nearest, wrong_pixels
 from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
 
-MOST_SIDE, MANY_SIDE = 1024, 640  # pixels of a view; the latter where there are many images
-MANY = 500  # images: with the larger side they take some 100 MB
-THUMB_WIDTH, THUMB_HEIGHT = 320, 240  # twice their size on the page
 MOST_DRAWN = 8192  # pixels of a side; of a larger mask every second pixel is drawn, or fewer
-QUALITY, METHOD = 80, 0  # of WebP: method 2 takes twice the time for a tenth fewer bytes
-MOST_ON_KAGGLE = 150
 MOST_CROPS = 30
 CROP_SIDE = 300  # pixels of each of the three parts
 AROUND, LEAST_AROUND = 0.6, 24  # of a region: a share of its sides and pixels of the image that are shown beside it
@@ -62,24 +56,17 @@ class Views:
 def draw_gallery(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:
     """Draws the validation images and the first suspicious regions, in place of earlier ones."""
     competition, images, masks = run.loaded.competition, images_of(run, folder), masks_of(run, folder)
-    for name in (GALLERY, CROPS):
-        shutil.rmtree(run.paths / name, ignore_errors=True)
-        (run.paths / name).mkdir(exist_ok=True)
+    shutil.rmtree(run.paths / CROPS, ignore_errors=True)
+    (run.paths / CROPS).mkdir(exist_ok=True)
     regions = _regions_by_image(evaluation)
-    side, listed = MOST_SIDE if len(rows) <= MANY else MANY_SIDE, []
-    for number, row in enumerate(tqdm(rows.itertuples(), total=len(rows), desc=GALLERY, leave=False, disable=None)):
+
+    def draw(row: Any, side: int) -> Drawn:
         views = views_of(images.shown(row.image), masks.read_scored(row), evaluation.decoded(row.id))
         for region in regions.get(row.id, ()):
-            write_atomic(run.paths / crop_file(region.rank), _encoded(draw_crop(views, region, competition)))
-        large, thumb = draw_views(views, competition, side), draw_thumb(views.image)
-        write_atomic(run.paths / gallery_file(number), _encoded(large))
-        write_atomic(run.paths / gallery_file(number, is_thumb=True), _encoded(thumb))
-        listed.append((number, row.id, views.wrong_share, large.shape[1], len(large) // 4))
-    table = pd.DataFrame(listed, columns=["number", "id", "wrong", "width", "height"])
-    if is_on_kaggle(run.folders.runs) and len(table) > MOST_ON_KAGGLE:
-        table = _without_the_best(run, table)
-    with atomic_path(run.paths / GALLERY_LIST) as path:
-        table.to_csv(path, index=False, float_format="%.5f")
+            write_atomic(run.paths / crop_file(region.rank), encoded(draw_crop(views, region, competition)))
+        return Drawn(draw_views(views, competition, side), views.image, views.wrong_share)
+
+    write_gallery(run, rows, draw)
 
 
 def views_of(image: np.ndarray, mask: np.ndarray, prediction: np.ndarray) -> Views:
@@ -105,15 +92,6 @@ def draw_views(views: Views, competition: Competition, most_side: int) -> np.nda
     errors = np.where(ignored[..., None], hatched(*ignored.shape), highlight(image, wrong))
     painted = [paint_outlined(own, competition.colors, image) for own in (mask, prediction)]
     return np.concatenate([image, *painted, errors])
-
-
-def draw_thumb(image: np.ndarray) -> np.ndarray:
-    """Returns the middle of an image, uint8 (THUMB_HEIGHT, THUMB_WIDTH, 3)."""
-    height, width = image.shape[:2]
-    scale = max(THUMB_WIDTH / width, THUMB_HEIGHT / height)
-    own_width, own_height = min(width, round(THUMB_WIDTH / scale)), min(height, round(THUMB_HEIGHT / scale))
-    top, left = (height - own_height) // 2, (width - own_width) // 2
-    return resize(image[top : top + own_height, left : left + own_width], THUMB_WIDTH, THUMB_HEIGHT)
 
 
 def draw_crop(views: Views, region: Any, competition: Competition) -> np.ndarray:
@@ -162,19 +140,3 @@ def _regions_by_image(evaluation: Evaluation) -> Mapping[str, list[Any]]:
     for region in () if table is None else table.head(MOST_CROPS).itertuples():
         regions.setdefault(region.id, []).append(region)
     return regions
-
-
-def _without_the_best(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the images with most wrong pixels, and removes the files of the others."""
-    kept = table.nlargest(MOST_ON_KAGGLE, "wrong").sort_index()
-    for number in set(table["number"]) - set(kept["number"]):
-        for is_thumb in (False, True):
-            (run.paths / gallery_file(number, is_thumb)).unlink()
-    run.log(f"gallery: the {len(kept)} worst of {len(table)} images, as Kaggle keeps some 500 files")
-    return kept
-
-
-def _encoded(image: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "WEBP", quality=QUALITY, method=METHOD)
-    return content.getvalue()

@@ -1,6 +1,6 @@
 """Joins the cores of a large image's windows, one row of windows after the other.
 
-In: codes of windows, in the order of `ValidDataset`. Out: the compressed codes of the whole image; uncompressed,
+In: codes of windows, in the order of `WholeImages`. Out: the compressed codes of the whole image; uncompressed,
 no more than one row of windows is in memory.
 
 Letters: C classes, H rows, W columns, R rows of a row of cores.

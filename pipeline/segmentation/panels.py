@@ -206,18 +206,6 @@ class Changed:
     second: np.ndarray
 
 
-def choose_changed(ranked: Sequence[tuple[str, str]], most: int) -> list[str]:
-    """Returns the ids to show of (id, sequence) pairs, the most changed first, of as many sequences as there are.
-
-    >>> choose_changed([("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a")], 3)
-    ['a1', 'a2', 'b1']
-    """
-    seen: set[str] = set()
-    fresh = [id for id, sequence in ranked if not sequence or not (sequence in seen or seen.add(sequence))]
-    chosen = [*fresh, *(id for id, _ in ranked if id not in fresh)][:most]
-    return [id for id, _ in ranked if id in chosen]
-
-
 def draw_changes(
     changed: Sequence[Changed], names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]
 ) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pipeline.config.competition import ImageForm
 from pipeline.config.load import Loaded
 from pipeline.config.schema import STRIDE, Encoder, Predict
+from pipeline.data.whole_images import WholeImages
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
 from pipeline.segmentation.input_scale import has_input_scale
@@ -30,7 +31,6 @@ from pipeline.segmentation.networks import (
     sizes_of,
     upsample_factor,
 )
-from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import BLEND, OVERLAP, windowed
 from pipeline.task import Batch
@@ -217,7 +217,7 @@ def decode(prediction: Prediction) -> np.ndarray:
 
 
 def agreement(
-    predictor: Predictor, dataset: ValidDataset, indices: Sequence[int], stored: Mapping[str, Prediction]
+    predictor: Predictor, dataset: WholeImages, indices: Sequence[int], stored: Mapping[str, Prediction]
 ) -> float:
     """Returns the share of pixels whose stored class is that of the network's full-size logits.
 

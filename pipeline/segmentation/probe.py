@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.data.padding import STRIDE, Sizes
 from pipeline.errors import UserError
-from pipeline.segmentation.padding import STRIDE, Sizes
 
 Size = tuple[int, int]  # height, width
 Make = Callable[..., nn.Module]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pipeline.data.padding import Sizes, offset_in
 from pipeline.data.tiles import cover
+from pipeline.data.whole_images import WINDOW, WINDOW_OVERLAP
 from pipeline.engine.run import Run
 from pipeline.segmentation.diagnosis import Seams
 from pipeline.segmentation.networks import sizes_of
-from pipeline.segmentation.padding import Sizes, offset_in
-from pipeline.segmentation.samples import WINDOW, WINDOW_OVERLAP
 from pipeline.segmentation.windows import window_starts
 
 

@@ -50,6 +50,6 @@ SEGMENTATION = Task(
     decoder=lazy("pipeline.segmentation.fitting:decoder"),
     decoding_origin=lazy("pipeline.segmentation.fitting:origin_of"),
     empty=lazy("pipeline.segmentation.labels:empty_mask"),
-    member_order=lazy("pipeline.segmentation.fewer_members:member_order"),
-    reduced=lazy("pipeline.segmentation.fewer_members:reduced"),
+    member_order=lazy("pipeline.prediction.fewer_members:member_order"),
+    reduced=lazy("pipeline.prediction.fewer_members:reduced"),
 )

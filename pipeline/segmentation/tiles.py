@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pipeline.config.augmentation import Augmentation
@@ -14,27 +13,26 @@ from pipeline.data.competition import find_folder
 from pipeline.data.image_source import PLAIN, black_of, to_rgb
 from pipeline.data.loaders import SampleKey
 from pipeline.data.order import distinct_frames
-from pipeline.data.store import Store, open_store
-from pipeline.data.tiles import Scale, fixed_set, scale_of, scales_of
+from pipeline.data.padding import refuse_other_sizes
+from pipeline.data.store import open_store
+from pipeline.data.tiles import Scale, scales_of
+from pipeline.data.whole_images import WholeImages
 from pipeline.engine.run import Run
-from pipeline.paths import IMAGES, PLOTS, SAMPLES_PLOT
-from pipeline.report.canvas import draw_tile_grid
+from pipeline.paths import IMAGES, SAMPLES_PLOT
 from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
+from pipeline.report.tile_plots import draw_tile_grids
 from pipeline.segmentation.contact_sheet import each_alone
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.networks import ANY_SIZE, frame_sizes
-from pipeline.segmentation.padding import refuse_other_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.planes import most_of
 from pipeline.segmentation.pseudo_samples import PSEUDO_SEED, PseudoDataset
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.samples import whole_images
 from pipeline.segmentation.train_samples import TrainDataset
 from pipeline.training.inputs import images_of, pseudo_rows, pseudo_tile_store, seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
-MOST_DRAWN = 4096  # pixels of a side; of a larger image every second pixel is drawn, or fewer
-ROWS_AT_ONCE = 256  # of those that are drawn
 
 
 def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
@@ -80,10 +78,10 @@ def train_data(run: Run, fits_network: bool = True) -> TrainDataset | PseudoData
     return dataset
 
 
-def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
+def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> WholeImages:
     """Returns whole padded images of catalog rows, with masks where the rows have them."""
     images, masks = images_of(run, folder), masks_of(run, folder)
-    return ValidDataset(rows, images, masks, run.loaded.config.datasets.padding, frame_sizes(run.loaded))
+    return whole_images(rows, images, masks, run.loaded.config.datasets.padding, frame_sizes(run.loaded))
 
 
 def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
@@ -108,22 +106,4 @@ def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
         samples = [(image, mask if mask.ndim == 2 else most_of(mask)) for image, mask in samples]
     sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
     write_image(run.paths / SAMPLES_PLOT, sheet)
-    tile = augmentation.tile
-    for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
-        image_id = dataset.image_id(0)
-        drawn = fixed_set(tile_set, dataset.store.size(image_id), tile.width, tile.height)
-        image = to_rgb(_drawn_pixels(dataset.store, image_id, scale_of(tile_set)), facts)
-        grid = draw_tile_grid(image, drawn, tile.width, tile.height)
-        write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)
-
-
-def _drawn_pixels(store: Store, image_id: str, scale: Scale) -> np.ndarray:
-    """Returns an image of the store, of a large one evenly spread pixels."""
-    entry = store.entry(image_id, scale)
-    step = 1 + max(entry.width, entry.height) // MOST_DRAWN
-    if step == 1:
-        return store.image(image_id, scale)
-    tops = range(0, entry.height, step * ROWS_AT_ONCE)
-    # Copied row by row of these, since each access unmaps what the one before has read.
-    parts = [store.image(image_id, scale)[top:][: step * ROWS_AT_ONCE : step, ::step].copy() for top in tops]
-    return np.concatenate(parts)
+    draw_tile_grids(run.paths, dataset.store, dataset.image_id(0), augmentation.tile, facts)

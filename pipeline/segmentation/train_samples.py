@@ -6,14 +6,14 @@ its first sample, so that samples do not depend on workers, on what was loaded b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from pipeline.config.augmentation import Augmentation, Random
+from pipeline.config.augmentation import Augmentation
 from pipeline.config.competition import IGNORE
 from pipeline.data.augment import (
     UNCHANGED,
@@ -27,11 +27,14 @@ from pipeline.data.augment import (
     draw_geometry,
 )
 from pipeline.data.distort import apply_distortions, distortions
-from pipeline.data.filters import apply_dropout, apply_filters, filters
+from pipeline.data.filters import apply_dropout, apply_filters, drawn, filters
 from pipeline.data.loaders import SampleKey
+from pipeline.data.padding import BLACK, Policy, Sizes, pad, padding_values
+from pipeline.data.positions import tile_positions
 from pipeline.data.store import Store
 from pipeline.data.streams import CLASS_MIX, COLOR, CROP, CUT_MIX, GEOMETRY, MIX_UP, MOSAIC, PASTING
 from pipeline.data.tiles import Box
+from pipeline.data.whole_images import image_bytes, stack
 from pipeline.segmentation import copy_paste
 from pipeline.segmentation.mixing import (
     Blended,
@@ -42,10 +45,7 @@ from pipeline.segmentation.mixing import (
     half_of_classes,
     mix_up,
 )
-from pipeline.segmentation.padding import BLACK, Policy, Sizes, pad, padding_values
 from pipeline.segmentation.planes import alike
-from pipeline.segmentation.positions import tile_positions
-from pipeline.segmentation.samples import pixel_bytes, stack
 from pipeline.task import Batch
 
 WHITE = 255
@@ -83,7 +83,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self._like_this = partial(TrainDataset, store, ids, seed=seed, classes=classes, padding=padding, sizes=sizes)
         self.sizes = sizes
         self.store, self.augmentation, self.seed, self.black, self.white = store, augmentation, seed, black, white
-        self.num_classes, self.pixel_bytes = len(classes), pixel_bytes(store, store.planes)
+        self.num_classes, self.pixel_bytes = len(classes), image_bytes(store) + (store.planes or 1)
         if augmentation.mix_up.enable:
             self.pixel_bytes += store.planes or 1  # the second mask
         self.padding_values = padding_values(padding, self.num_classes, black)
@@ -277,14 +277,6 @@ class TrainDataset(torch.utils.data.Dataset):
             return None
         draw = int(rng.integers(num_others))
         return draw if draw < first else draw + number
-
-
-def drawn(settings: Random, stream: int, rng_of: Callable[[int], np.random.Generator]) -> np.random.Generator | None:
-    """Returns the generator of a step of augmentation that is on and drawn for this sample, else None."""
-    if not settings.enable:
-        return None
-    rng = rng_of(stream)
-    return rng if rng.random() < settings.probability else None
 
 
 def framed(part: np.ndarray, frame: Box, mask: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.training.inputs import find_encoder_weights
+from pipeline.wording import did_you_mean
 
 Triple = tuple[float, float, float]
 FULL_DEPTH = 5  # halvings of the library's encoders
@@ -116,8 +117,12 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     network.load_state_dict(dict(state))
 
 
-def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) -> None:
+def load_encoder(
+    network: nn.Module, encoder: Encoder, folders: Sequence[Path], log: Callable[[str], None] = print
+) -> None:
     """Fills a network's encoder with its pretrained weights; MODEL.ENCODER.WEIGHTS null leaves it as it is.
+
+    A network that was published as a whole reads the file itself, with its own `load_published`.
 
     Args:
         folders: where `<encoder>-<tag>.safetensors` is looked for before the library's hub is asked.
@@ -128,6 +133,9 @@ def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) 
     if encoder.weights is None:
         return
     path = find_encoder_weights(encoder, folders)
+    if (load_published := getattr(network, "load_published", None)) is not None:
+        load_published(_require(path, encoder, folders), log)
+        return
     own = network.encoder.state_dict()
     if path is None:
         state = load_pretrained(encoder, folders, network).state_dict()
@@ -145,6 +153,18 @@ def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) 
     if wrong:
         raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {len(wrong)} tensors, first {wrong[0]}")
     network.encoder.load_state_dict(state, strict=True)
+
+
+def _require(path: Path | None, encoder: Encoder, folders: Sequence[Path]) -> Path:
+    """Returns the path of a file of weights; refuses that there is none."""
+    if path is None:
+        name = f"{encoder.name}-{encoder.weights}.pth"
+        raise UserError(
+            f"no {encoder.weights} weights for {encoder.name}: there is no {name} in "
+            f"{', '.join(shown(folder) for folder in folders)}. Fetch the file that its authors publish, put it there "
+            f"under this name, or set MODEL.ENCODER.WEIGHTS to its path, or to null for random weights"
+        )
+    return path
 
 
 def with_channels(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -222,6 +242,34 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
         ) from None
+
+
+def refuse_unknown_encoder(encoder: str) -> None:
+    """Refuses an encoder that neither the library nor timm has.
+
+    Raises:
+        UserError: names the nearest.
+    """
+    # Some old `timm-` names are aliases of `tu-` ones, which are timm's.
+    if smp.encoders.is_equivalent_to_timm_universal(encoder):
+        return
+    if encoder.startswith("tu-"):
+        known = [f"tu-{name}" for name in _timm_names()]
+        if not timm.is_model(encoder.removeprefix("tu-")):
+            hint = did_you_mean(encoder.partition(".")[0], known, "timm.list_models() lists them", most=3)
+            raise UserError(f"MODEL.ENCODER.NAME: timm has no {encoder.removeprefix('tu-')!r}; {hint}")
+        return
+    known = sorted(smp.encoders.encoders)
+    if encoder not in known:
+        is_of_timm = encoder.partition(".")[0] in _timm_names()
+        hint = did_you_mean(encoder, known, f"known: {', '.join(known)}", most=3)
+        hint = f"timm has it: write tu-{encoder}" if is_of_timm else hint
+        raise UserError(f"MODEL.ENCODER.NAME: the library has no {encoder!r}; {hint}")
+
+
+@functools.cache
+def _timm_names() -> tuple[str, ...]:
+    return tuple(timm.list_models())
 
 
 def is_plain_transformer(name: str) -> bool:

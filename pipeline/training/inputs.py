@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from pipeline.data.image_source import ImageSource
 
 PUBLISHED = "model.safetensors"  # as segmentation_models_pytorch's `save_pretrained` names it
+WEIGHT_FILES = (".safetensors", ".pth")  # the second of networks whose publisher has no others
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def seed_of(loaded: Loaded) -> int:
-    """Returns the seed of a run: EXPERIMENT.SEED, or the one that belongs to its slice."""
+    """Returns the seed of a run: EXPERIMENT.SEED, or the one that belongs to its slice.
+
+    `random` is a number since the run was opened, see `pipeline/config/drawn_seed.py`.
+    """
     from pipeline.data.split import split_seed
 
     seed = loaded.config.experiment.seed
@@ -85,20 +89,21 @@ def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | No
     """Returns the file of an encoder's weights on this machine, or None.
 
     `weights` is either a path, or a tag such as `imagenet` for which the first `<encoder>-<tag>.safetensors` in
-    `folders` is taken.
+    `folders` is taken, or else `<encoder>-<tag>.pth`.
 
     Raises:
         UserError: the path that is named does not exist.
     """
     if encoder.weights is None:
         return None
-    if encoder.weights.endswith(".safetensors") or os.sep in encoder.weights:
+    if encoder.weights.endswith(WEIGHT_FILES) or os.sep in encoder.weights:
         path = Path(encoder.weights).expanduser()
         if not path.is_file():
             raise UserError(f"MODEL.ENCODER.WEIGHTS: there is no file {path}")
         return path
-    file_name = f"{encoder.name}-{encoder.weights}.safetensors"
-    return next((folder / file_name for folder in folders if (folder / file_name).is_file()), None)
+    names = [f"{encoder.name}-{encoder.weights}{suffix}" for suffix in WEIGHT_FILES]
+    paths = (folder / name for name in names for folder in folders)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find_checkpoint(name: str, folders: Folders) -> Path:

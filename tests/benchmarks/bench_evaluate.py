@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from pipeline.config.load import load
+from pipeline.data.padding import Sizes, offset_in, pad
+from pipeline.report.gallery_files import MOST_SIDE, draw_thumb, encoded
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.diagnosis import examine
-from pipeline.segmentation.gallery import MOST_SIDE, _encoded, draw_thumb, draw_views, views_of
+from pipeline.segmentation.gallery import draw_views, views_of
 from pipeline.segmentation.networks import network_of
-from pipeline.segmentation.padding import Sizes, offset_in, pad
 from pipeline.segmentation.predict import decode, make_predictor, pack, predict_batches, unpack
 from pipeline.task import Batch, Frame
 from tests.benchmarks.timing import alternate, show
@@ -57,7 +58,7 @@ def main(height: int, width: int) -> None:
 
     def draw() -> None:
         views = views_of(image, truth, mask)
-        _encoded(draw_views(views, competition, MOST_SIDE)), _encoded(draw_thumb(image))
+        encoded(draw_views(views, competition, MOST_SIDE)), encoded(draw_thumb(image))
 
     ways = {
         "predict": lambda: list(predict_batches(predictor, [batch])),

@@ -23,7 +23,7 @@ from pipeline.data.loaders import SampleKey
 from pipeline.data.store import open_store
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.samples import whole_images
 from pipeline.segmentation.submission.rle import encode
 from pipeline.segmentation.train_samples import TrainDataset
 from tests.benchmarks.timing import alternate, show
@@ -77,7 +77,7 @@ def main() -> None:
             masks[label] = [source.read(row) for row in rows]
             store = build_store(images, catalog, None, folder / "tiles", source, lambda line: None)
             train = TrainDataset(open_store(store), catalog["id"].tolist(), augmentation, 0, competition.class_names)
-            valid = ValidDataset(catalog, images.read, source.read)
+            valid = whole_images(catalog, images.read, source.read)
 
             def read(source=source, rows=rows) -> None:
                 for row in rows:

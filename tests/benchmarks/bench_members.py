@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from pipeline.data.catalog import read_catalog
+from pipeline.data.whole_images import WholeImages
 from pipeline.engine.api import open_run
 from pipeline.paths import TRAIN_CATALOG
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, pack, predict_batches, unpack
-from pipeline.segmentation.samples import ValidDataset, collate_valid
+from pipeline.segmentation.samples import collate_valid
 from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.work.inputs import competition_folder
@@ -33,7 +34,7 @@ NUM_IMAGES = 6
 RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 
 
-def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
+def open_member(name: str, tta: str) -> tuple[Predictor, WholeImages]:
     """The network of a trained run and some public images, spread over the list."""
     run = open_run(name)
     predictor = load_predictor(run, predicting_content(run))

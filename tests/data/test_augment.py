@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import albumentations as A
 import cv2
@@ -24,6 +25,7 @@ from pipeline.data.augment import (
     cut_label,
     draw_crop,
     draw_geometry,
+    part_matrix,
 )
 from pipeline.data.tiles import Box
 from tests.data.small_competition import GREYS, augmentation, misplaced
@@ -173,6 +175,45 @@ def test_each_plane_is_cut_like_an_index_mask_of_its_own(geometry, box):
     for index in range(3):
         expected = cut_label(np.ascontiguousarray(planes[..., index]), geometry, box, IGNORE)
         assert (changed[..., index] == expected).all()
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect_101"])
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("box", [Box(40, 3, 6, 5), Box(-25, -8, 12, 7), Box(2, 16, 5, 30), Box(-90, 70, 3, 4)])
+def test_a_part_wholly_beyond_the_image_is_black_or_mirrored_as_a_warp_has_it(border, flips, box):
+    image = np.random.default_rng(3).integers(1, 255, (16, 21, 3)).astype(np.uint8)
+    geometry = Geometry(flip=flips[0], flip_vertical=flips[1], border=border)
+    found = cut_image(image, geometry, box, 7)
+    assert found.shape == (box.height, box.width, 3)
+    np.testing.assert_array_equal(found, cut_image(image, replace(geometry, warped=True), box, 7))
+    assert border == "reflect_101" or (found == 7).all()
+
+
+whole_turns = st.builds(
+    Geometry,
+    flip=st.booleans(),
+    flip_vertical=st.booleans(),
+    quarter_turns=st.integers(0, 3),
+    warped=st.booleans(),
+    angle=st.sampled_from([0.0, 17.0, 180.0]),
+    zoom=st.sampled_from([1.0, 0.5, 2.0]),
+    border=st.just("constant"),
+)
+
+
+@settings(max_examples=60)
+@given(whole_turns, st.integers(3, 36), st.integers(3, 26), st.integers(-15, 30), st.integers(-15, 30))
+def test_a_point_of_the_image_is_where_part_matrix_says_in_the_part_that_is_cut(geometry, column, row, x, y):
+    image, box = np.zeros((30, 40, 3), np.uint8), Box(x, y, 37, 26)
+    image[row - 2 : row + 2, column - 2 : column + 2] = 255  # around the corner of four pixels
+    geometry = geometry if geometry.warped else replace(geometry, angle=0.0)
+    part = cut_image(image, geometry, box)[..., 0].astype(float)
+    matrix = part_matrix((30, 40), geometry, box)
+    found_x, found_y = matrix @ (column, row, 1)
+    if not (4 < found_x < 37 - 4 and 4 < found_y < 26 - 4):
+        return
+    y_mean, x_mean = ((np.indices(part.shape) + 0.5) * part).sum((1, 2)) / part.sum()
+    assert (x_mean, y_mean) == pytest.approx((found_x, found_y), abs=0.35)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

@@ -24,8 +24,9 @@ from pipeline.data.loaders import (
     valid_batches,
 )
 from pipeline.data.store import open_store
+from pipeline.data.whole_images import WholeImages
 from pipeline.errors import UserError
-from pipeline.segmentation.samples import ValidDataset, collate_valid
+from pipeline.segmentation.samples import FramedMasks, collate_valid, whole_images
 from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from pipeline.task import Frame
 from tests.data.catalogs import IndexMasks, plain_images
@@ -147,7 +148,7 @@ def test_images_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, n
 def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num_workers):
     folder = tmp_path / "data"
     catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
-    dataset = ValidDataset(catalog, plain_images(folder), IndexMasks(folder))
+    dataset = whole_images(catalog, plain_images(folder), IndexMasks(folder))
     for _ in range(2):
         batches = list(valid_batches(image_loader(dataset, 2, collate_valid, num_workers, log=lambda _: None)))
         ids = [[key.id for key in batch.keys] for batch in batches]
@@ -159,7 +160,7 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
 def test_images_of_rows_without_masks_come_without_labels(competition):
     folder, catalog = competition
     loader = image_loader(
-        ValidDataset(catalog.drop(columns="mask"), plain_images(folder), IndexMasks(folder)),
+        whole_images(catalog.drop(columns="mask"), plain_images(folder), IndexMasks(folder)),
         2,
         collate_valid,
         0,
@@ -169,7 +170,7 @@ def test_images_of_rows_without_masks_come_without_labels(competition):
 
 def test_nothing_to_load_is_no_error(competition):
     folder, catalog = competition
-    empty = ValidDataset(catalog[:0], plain_images(folder), IndexMasks(folder))
+    empty = whole_images(catalog[:0], plain_images(folder), IndexMasks(folder))
     assert list(valid_batches(image_loader(empty, 2, collate_valid, 0))) == []
 
 
@@ -188,7 +189,7 @@ def test_too_little_shared_memory_is_refused_with_the_remedy(tmp_path, monkeypat
         check_shared_memory(100 * 2**20, tmp_path)
 
 
-class Faulty(ValidDataset):
+class Faulty(WholeImages):
     """A dataset whose second image kills its worker, or keeps it busy for ever."""
 
     fault = "die"
@@ -203,7 +204,7 @@ class Faulty(ValidDataset):
 
 def test_a_dying_worker_ends_with_a_clear_message(competition):
     folder, catalog = competition
-    loader = image_loader(Faulty(catalog, plain_images(folder), IndexMasks(folder)), 1, collate_valid, 1)
+    loader = image_loader(Faulty(catalog, plain_images(folder), FramedMasks(IndexMasks(folder))), 1, collate_valid, 1)
     with pytest.raises(
         UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
     ):
@@ -224,7 +225,7 @@ def test_a_worker_that_dies_while_a_step_is_taken_ends_with_the_same_message(com
 @pytest.mark.slow
 def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd, monkeypatch):
     folder, catalog = competition
-    dataset = Faulty(catalog, plain_images(folder), IndexMasks(folder))
+    dataset = Faulty(catalog, plain_images(folder), FramedMasks(IndexMasks(folder)))
     dataset.fault = "hang"
     monkeypatch.setattr("pipeline.data.loaders.TIME_OUT_S", 1)
     loader = image_loader(dataset, 1, collate_valid, 1)
@@ -237,7 +238,7 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
 def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competition):
     folder, catalog = competition
     loader = image_loader(
-        ValidDataset(catalog.assign(height=1), plain_images(folder), IndexMasks(folder)), 2, collate_valid, 1
+        whole_images(catalog.assign(height=1), plain_images(folder), IndexMasks(folder)), 2, collate_valid, 1
     )
     with pytest.raises(UserError, match=r"imgs/000.png: the size is not what the catalog says"):
         list(valid_batches(loader))

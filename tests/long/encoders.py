@@ -19,10 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from pipeline.config.schema import Encoder, Model
+from pipeline.data.padding import STRIDE
 from pipeline.paths import PROJECT
 from pipeline.segmentation.architectures import architectures, make_network
 from pipeline.segmentation.networks import build_network, whole_logits
-from pipeline.segmentation.padding import STRIDE
 from pipeline.segmentation.probe import Build, find_build, other_sizes
 
 TILE = (192, 256)  # height, width

@@ -143,17 +143,20 @@ def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypa
 
 
 def test_what_a_store_takes_is_logged_before_the_first_byte_and_a_nearer_figure_after_the_first_shard(tmp_path):
-    for is_exact, num_bytes in ((True, 35 * 100), (False, 35 * 1000)):
+    for is_exact, num_bytes in ((True, 35 * 10**6), (False, 35 * 10**7)):
         lines, folder = [], tmp_path / str(is_exact)
         writer = StoreWriter(folder, "key", IDS, FACTS, pack, lines.append)
         writer.expect(num_bytes, is_exact)
         assert contents(folder) == {} and len(lines) == 1
         at_most = "" if is_exact else "at most "
-        assert f"the probabilities of 35 images take {at_most}{num_bytes:,} bytes (" in lines[0]
+        assert f"the predictions of 35 images take {at_most}{num_bytes:,} bytes (" in lines[0]
         assert "GiB free) in " in lines[0] and "\n" not in lines[0]
         for image_id in IDS:
             writer.put(image_id, prediction(image_id))
         assert len(lines) == (1 if is_exact else 2)
+    few: list[str] = []
+    StoreWriter(tmp_path / "few", "key", IDS, FACTS, pack, few.append).expect(35 * 2400, False)
+    assert few == [], "the boxes of some images are nothing to read about"
     (size,) = re.findall(r"of 19 images take about ([0-9,]+) bytes \(by the 16 before them, ", lines[1])
     found = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert int(size.replace(",", "")) < found["shard-00001.safetensors"] + found["shard-00002.safetensors"]

@@ -10,9 +10,10 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import image_loader, valid_batches
+from pipeline.data.whole_images import WholeImages
 from pipeline.prediction.streaming import Source, plan_jobs, stream
 from pipeline.segmentation.predict import Predictor, predict_batches
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.samples import whole_images
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.catalogs import IndexMasks, plain_images
 
@@ -40,9 +41,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def dataset(folder, numbers, padding="reflect") -> ValidDataset:
+def dataset(folder, numbers, padding="reflect") -> WholeImages:
     rows = [{"id": f"p{n}", "image": f"p{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers]
-    return ValidDataset(pd.DataFrame(rows), plain_images(folder), IndexMasks(folder), padding=padding)
+    return whole_images(pd.DataFrame(rows), plain_images(folder), IndexMasks(folder), padding=padding)
 
 
 def predictor(seed: int) -> Predictor:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.segmentation.predict import Prediction, Predictor, agreement
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.samples import whole_images
 from tests.data.catalogs import IndexMasks, plain_images
 
 HEIGHT, WIDTH = 20, 40
@@ -29,7 +29,7 @@ def test_agreement_is_the_share_of_equal_pixels_of_the_unpadded_images(tmp_path)
     image[:, : WIDTH // 2, 2] = 255  # OpenCV's red
     cv2.imwrite(str(tmp_path / "a.png"), image)
     row = {"id": "a", "image": "a.png", "width": WIDTH, "height": HEIGHT}
-    dataset = ValidDataset(pd.DataFrame([row]), plain_images(tmp_path), IndexMasks(tmp_path))
+    dataset = whole_images(pd.DataFrame([row]), plain_images(tmp_path), IndexMasks(tmp_path))
     config = load("demo").config
     predictor = Predictor(Redness(), config.model.encoder, config.predict, 2, torch.device("cpu"), torch.float32)
     logits = np.zeros((2, HEIGHT, WIDTH), np.float16)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
+from pipeline.data.padding import Sizes, offset_in
 from pipeline.segmentation import diagnosis
 from pipeline.segmentation.compact import CompactLogits, to_sigmoid_codes
 from pipeline.segmentation.diagnosis import BINS, DISTANCE_EDGES, SEAM_EDGES, SIZE_EDGES, SUSPECT, examine
 from pipeline.segmentation.findings import NO_CLASS, Findings
-from pipeline.segmentation.padding import Sizes, offset_in
 from pipeline.segmentation.planes import FULL, from_bool
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.segmentation.seams import window_seams

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from pipeline.prediction.fewer_members import normalised
 from pipeline.segmentation import ensemble_weights
 from pipeline.segmentation.activation import SOFTMAX
-from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
+from pipeline.segmentation.ensemble import Recipe, combine, for_members
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
     fit_greedy,

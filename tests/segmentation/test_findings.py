@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
-from pipeline.segmentation.ensembling import findings, findings_text
+from pipeline.prediction.gains import findings, findings_text
 
 NUM_IMAGES, NUM_CLASSES = 12, 12
 

@@ -11,17 +11,10 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE
 from pipeline.paths import CROPS, GALLERY, GALLERY_LIST, SUSPICIOUS
+from pipeline.report import gallery_files
+from pipeline.report.gallery_files import MOST_SIDE, THUMB_HEIGHT, THUMB_WIDTH, draw_thumb
 from pipeline.segmentation import gallery
-from pipeline.segmentation.gallery import (
-    MOST_SIDE,
-    THUMB_HEIGHT,
-    THUMB_WIDTH,
-    draw_crop,
-    draw_gallery,
-    draw_thumb,
-    draw_views,
-    views_of,
-)
+from pipeline.segmentation.gallery import draw_crop, draw_gallery, draw_views, views_of
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.panels import BRIGHT
 from pipeline.segmentation.planes import FULL
@@ -134,8 +127,8 @@ def test_a_kaggle_notebook_keeps_few_files(drawn_run, monkeypatch):
     blank = Evaluation({}, pd.DataFrame(), {}, lambda image_id: np.zeros((SIDE, SIDE), np.uint8))
     draw_gallery(run, folder, rows, blank)
     whole = pd.read_csv(run.paths / GALLERY_LIST)
-    monkeypatch.setattr(gallery, "MOST_ON_KAGGLE", 2)
-    monkeypatch.setattr(gallery, "is_on_kaggle", lambda runs: True)
+    monkeypatch.setattr(gallery_files, "MOST_ON_KAGGLE", 2)
+    monkeypatch.setattr(gallery_files, "is_on_kaggle", lambda runs: True)
     draw_gallery(run, folder, rows, blank)
     kept = pd.read_csv(run.paths / GALLERY_LIST)
     assert set(kept["id"]) == set(whole.nlargest(2, "wrong")["id"])

@@ -18,12 +18,13 @@ from pipeline.config.load import load
 from pipeline.data.image_source import ImageSource
 from pipeline.data.loaders import image_loader, same_size_batches, valid_batches
 from pipeline.data.tiles import Box, cover
+from pipeline.data.whole_images import WholeImages
 from pipeline.prediction.streaming import Source, stream
 from pipeline.segmentation.learning import MaskScorer
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource
 from pipeline.segmentation.predict import Predictor, agreement, decode, full_logits, predict_batches
-from pipeline.segmentation.samples import ValidDataset, collate_valid
+from pipeline.segmentation.samples import collate_valid, whole_images
 from pipeline.segmentation.submission.rle import decode_classes, encode, paint_window, parse_runs
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION
@@ -74,12 +75,12 @@ def rows_of(*ids: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "image", "mask", "width", "height"])
 
 
-def dataset(competition, *ids: str, whole_px: int = 10**6, labelled: bool = True) -> ValidDataset:
+def dataset(competition, *ids: str, whole_px: int = 10**6, labelled: bool = True) -> WholeImages:
     folder, described, _ = competition
     described = replace(described, image=ImageForm(whole_px=whole_px))
     masks = MaskSource(described, folder, SEGMENTATION.find_labels(described, folder))
     rows = rows_of(*ids) if labelled else rows_of(*ids).drop(columns="mask")
-    return ValidDataset(rows, ImageSource(described, folder), masks)
+    return whole_images(rows, ImageSource(described, folder), masks)
 
 
 def predictor(**settings) -> Predictor:
@@ -88,7 +89,7 @@ def predictor(**settings) -> Predictor:
     return Predictor(PerPixel(2).eval(), encoder, predict, 2, torch.device("cpu"), torch.float32, 10**6)
 
 
-def batches(data: ValidDataset, batch_size: int = 2):
+def batches(data: WholeImages, batch_size: int = 2):
     return valid_batches(image_loader(data, batch_size, collate_valid, 0))
 
 

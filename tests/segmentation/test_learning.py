@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.competition import ScoreOptions
+from pipeline.config.competition import OF_BOXES, ScoreOptions
 from pipeline.config.load import load
 from pipeline.scores import KINDS, OF_VOLUMES, Chosen, chosen_scores
 from pipeline.segmentation.activation import SOFTMAX
@@ -166,7 +166,7 @@ def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class(
     assert result.by_name["dice"].classes == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in OF_VOLUMES])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in (*OF_VOLUMES, *OF_BOXES)])
 def test_a_validation_says_what_the_evaluation_of_the_same_masks_does(name):
     generator = np.random.default_rng(0)
     predicted, truth = generator.integers(0, 3, (2, 6, 9, 14), dtype=np.uint8)

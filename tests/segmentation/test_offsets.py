@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE
+from pipeline.prediction.fewer_members import normalised
 from pipeline.segmentation.activation import SOFTMAX
-from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
+from pipeline.segmentation.ensemble import METHODS, Recipe, combine
 from pipeline.segmentation.offsets import FACTORS, fit_offsets, sample_combined, score_with, with_factors
 from pipeline.segmentation.out_of_fold import arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample

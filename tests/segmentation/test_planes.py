@@ -15,12 +15,12 @@ from hypothesis.extra import numpy as arrays
 from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.data.augment import Geometry, cut_label
 from pipeline.data.build_store import build_store, resize
+from pipeline.data.padding import pad
 from pipeline.data.store import open_store
 from pipeline.data.tiles import Box
 from pipeline.segmentation import copy_paste, planes
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
-from pipeline.segmentation.padding import pad
 from pipeline.segmentation.planes import FULL, NO_CLASS, count_planes, is_present, majority_index, mean_share, striped
 from tests.data.catalogs import plain_images, train_catalog
 

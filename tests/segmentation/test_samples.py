@@ -17,7 +17,7 @@ from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.samples import whole_images
 from pipeline.segmentation.train_samples import TrainDataset
 from tests.data.broken import COMPETITION
 from tests.data.catalogs import IndexMasks, plain_images
@@ -207,7 +207,7 @@ def test_borders_and_padding_of_other_number_formats_are_as_black_as_was_measure
     beyond = np.concatenate([image[mask == 255] for image, mask, _ in samples])
     assert 220 < black < 221 and len(beyond) > 24 * 64 * 24  # 24 rows of padding each, and borders
     assert np.median(beyond) == np.float32(black) and beyond.min() > 219
-    image, _, (_, offset, size, _) = ValidDataset(catalog, images, IndexMasks(tmp_path), "ignore")[0]
+    image, _, (_, offset, size, _) = whole_images(catalog, images, IndexMasks(tmp_path), "ignore")[0]
     crop(image, offset, size)[:] = black
     assert (image == np.float32(black)).all()
 
@@ -231,7 +231,7 @@ def test_class_scores_lie_in_shared_memory(competition):
 
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(catalog, plain_images(folder), IndexMasks(folder))
+    dataset = whole_images(catalog, plain_images(folder), IndexMasks(folder))
     for index, row in enumerate(catalog.itertuples()):
         image, mask, (image_id, offset, size, _) = dataset[index]
         assert image_id == row.id and size == (row.height, row.width)
@@ -244,14 +244,14 @@ def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
 
 def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(catalog.drop(columns="mask"), plain_images(folder), IndexMasks(folder), padding="class")
+    dataset = whole_images(catalog.drop(columns="mask"), plain_images(folder), IndexMasks(folder), padding="class")
     assert dataset[0][1] is None and not dataset.has_labels(0)
 
 
 def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):
     folder, catalog = mixed
     with pytest.raises(UserError, match=r"imgs/000.png: the size"):
-        ValidDataset(catalog.assign(height=catalog.height + 1), plain_images(folder), IndexMasks(folder))[0]
+        whole_images(catalog.assign(height=catalog.height + 1), plain_images(folder), IndexMasks(folder))[0]
 
 
 def test_torch_threads_and_global_seeds_do_not_matter(competition):

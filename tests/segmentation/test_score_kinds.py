@@ -22,7 +22,7 @@ from pipeline.segmentation.scores import image_scores, scores_over_all, summaris
 NUM_CLASSES = 3
 NAMES = ("ground", "car", "boat")
 OPTIONS = ScoreOptions(beta=0.5, tolerance=1.5, thresholds=(0.5, 0.6, 0.75))
-EVERY = Chosen(tuple(KINDS), OPTIONS)
+EVERY = Chosen(tuple(name for name, kind in KINDS.items() if kind.needs != "boxes"), OPTIONS)
 WITHOUT_MASKS = Chosen(tuple(name for name, kind in KINDS.items() if kind.needs == "counts"), OPTIONS)
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
+from pipeline.prediction.fewer_members import normalised
 from pipeline.segmentation.activation import SIGMOID
 from pipeline.segmentation.compact import CompactLogits, compress, to_sigmoid_codes
 from pipeline.segmentation.decoding import Rule, decode_with_rules
-from pipeline.segmentation.ensemble import Recipe, combine, mean_probs, normalised
+from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
 from pipeline.segmentation.ensemble_weights import fit_weights, sample_members, weighted_scores
 from pipeline.segmentation.planes import FULL, count_matches, from_bool, is_present
 from pipeline.segmentation.predict import Prediction, decode, pack, unpack

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.config.schema import Encoder, Model
+from pipeline.data.padding import Sizes, refuse_other_sizes
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network, sizes_of, whole_logits
-from pipeline.segmentation.padding import Sizes, refuse_other_sizes
 from pipeline.segmentation.probe import Build, find_build
 from pipeline.segmentation.windows import windowed
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import STRIDE
-from pipeline.segmentation.padding import offset_in, pad, padded_size, padding_values
+from pipeline.data.padding import offset_in, pad, padded_size, padding_values
 from tests.segmentation.masks import crop
 
 POLICIES = ("reflect", "background", "ignore", "class")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.engine.run import Run
-from pipeline.segmentation.ensemble import normalised
 
 
 def member_order(run: Run, found: Mapping[str, Any]) -> list[int]:
@@ -53,3 +52,17 @@ def reduced(found: Mapping[str, Any], numbers: Sequence[int]) -> tuple[dict[str,
             return left, f"The weights were fitted for just the members used, on out-of-fold images ({own['kind']})"
     left["weights"] = normalised(np.array(found["weights"])[list(numbers)]).tolist()
     return left, "The weights are those of the whole ensemble, normalised over the members used"
+
+
+def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Returns weights per member, or per member and class, as float64 (M, 1) or (M, C) with columns of sum 1.
+
+    A column of zeros becomes equal weights.
+
+    >>> normalised([1, 3]).tolist(), normalised([[1, 0], [1, 0]]).tolist()
+    ([[0.25], [0.75]], [[0.5, 0.5], [0.5, 0.5]])
+    """
+    weights_MC = np.array(weights, np.float64)
+    weights_MC = weights_MC.reshape(len(weights_MC), -1)
+    sums_C = weights_MC.sum(0)
+    return np.where(sums_C > 0, weights_MC / np.where(sums_C > 0, sums_C, 1), 1 / len(weights_MC))

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.augmentation import Augmentation
+from pipeline.data.padding import Sizes
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
-from pipeline.segmentation.padding import Sizes
 
 Windows = list[tuple[Scale | None, Box]]
 

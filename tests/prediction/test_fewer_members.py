@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.config.load import load
+from pipeline.prediction.fewer_members import member_order, reduced
 from pipeline.segmentation.ensemble_weights import MemberSample, fit_greedy, of_members
 from pipeline.segmentation.ensembling import weights_of_fewer
-from pipeline.segmentation.fewer_members import member_order, reduced
 from tests.tiny import run_of
 
 SCORES = [0.5, 0.7, None, 0.6]

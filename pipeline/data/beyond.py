@@ -1,0 +1,35 @@
+"""The pixels of a part that lies wholly beyond its image, as a piece of a random crop larger than the image can."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.data.tiles import Box
+
+
+def part_beyond(array: np.ndarray, box: Box, flips: tuple[bool, bool], value: float | None) -> np.ndarray:
+    """Returns the pixels of `box`, which has none of the array's: (box.height, box.width, ...).
+
+    Args:
+        flips: whether the array is mirrored (up and down, left and right) before.
+        value: of each pixel; None: as if mirrors stood at the borders.
+    """
+    if value is not None:
+        return np.full((box.height, box.width, *array.shape[2:]), value, array.dtype)
+    rows, columns = (
+        mirrored(np.arange(start, start + length), side)
+        for start, length, side in zip((box.y, box.x), (box.height, box.width), array.shape[:2], strict=True)
+    )
+    rows = array.shape[0] - 1 - rows if flips[0] else rows
+    columns = array.shape[1] - 1 - columns if flips[1] else columns
+    return array[np.ix_(rows, columns)]
+
+
+def mirrored(positions: np.ndarray, length: int) -> np.ndarray:
+    """Returns which positions within a length are seen at any positions, the first and last not repeated.
+
+    >>> mirrored(np.arange(-3, 6), 3).tolist()
+    [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    """
+    last = max(length - 1, 1)
+    return np.minimum(last - np.abs(positions % (2 * last) - last), length - 1)
