@@ -23,7 +23,8 @@ class Kind:
         label: what people call it.
         per: `image`: a value per image and class, averaged over images; `all`: a value per class, of the pixels of all
             images at once; `volume`: a value per class, of volumes, whose slices are the images of a sequence.
-        needs: `counts`: correct, true and predicted pixels of each class; `masks`: where these pixels are.
+        needs: `counts`: correct, true and predicted pixels of each class; `masks`: where these pixels are; `boxes`: the
+            detections and the labelled boxes.
         like: the score that stands in for it where one of `per: image` from counts is needed; itself where it is one.
         meaning: its values per class, in words.
         is_weighted: whether its mean is over all classes, each weighted with its true pixels, instead of the mean over
@@ -32,7 +33,7 @@ class Kind:
 
     label: str
     per: Literal["image", "all", "volume"]
-    needs: Literal["counts", "masks"]
+    needs: Literal["counts", "masks", "boxes"]
     like: str
     meaning: str
     is_weighted: bool = False
@@ -60,10 +61,15 @@ KINDS = {
     "mask_ap": Kind("mask AP", "image", "counts", "iou", ABSENT_IS_1),
     "object_ap": Kind("object AP", "image", "masks", "iou", ABSENT_IS_1),
     "object_fbeta": Kind("object F-beta", "image", "masks", "dice", ABSENT_IS_1),
+    "ap": Kind("AP", "all", "boxes", "image_ap", f"{_ALL}, mean over IoU thresholds from 0.5 to 0.95"),
+    "ap50": Kind("AP50", "all", "boxes", "image_ap", f"{_ALL}, at an IoU of 0.5"),
+    "ap75": Kind("AP75", "all", "boxes", "image_ap", f"{_ALL}, at an IoU of 0.75"),
+    "image_ap": Kind("AP of single images", "image", "boxes", "image_ap", f"{_IMAGE}, mean over IoU thresholds"),
 }
 LABELS = {name: kind.label for name, kind in KINDS.items()}  # by the name that files and configs use
 PER_IMAGE = ("dice", "iou")  # of those that are always computed, the ones that a single image has
 ALWAYS = (*PER_IMAGE, "miou")
+OF_EVERY_RUN = ("dice", "ap")  # what every run of masks, and of boxes, is validated by
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,15 @@ def label_of(score: str) -> str:
     ('mIoU', 'accuracy')
     """
     return LABELS.get(score, score)
+
+
+def of_images(label: str) -> str:
+    """Returns the label of a score of single images with this said, if it does not say so itself.
+
+    >>> of_images("Dice"), of_images("AP of single images")
+    ('Dice of images', 'AP of single images')
+    """
+    return label if label.endswith("images") else f"{label} of images"
 
 
 def score_of(monitor: str) -> str | None:

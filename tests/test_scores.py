@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.competition import OF_VOLUMES, OPTION_OF, ScoreName
+from pipeline.config.competition import OF_BOXES, OF_VOLUMES, OPTION_OF, ScoreName
 from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
 from pipeline.segmentation import volume_scores
 from pipeline.segmentation.activation import SOFTMAX
@@ -43,8 +43,9 @@ def test_the_mean_has_the_same_bits_for_one_image_as_for_many(num_classes):
 
 def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_counts():
     assert tuple(KINDS) == get_args(ScoreName)
-    for score in KINDS:
-        assert KINDS[per_image_score(score)].per == "image"
+    assert {score for score, kind in KINDS.items() if kind.needs == "boxes"} == set(OF_BOXES)
+    assert all(KINDS[per_image_score(score)].per == "image" for score in KINDS)
+    for score in set(KINDS) - set(OF_BOXES):
         counted = KINDS[counted_score(score)]
         assert (counted.per, counted.needs) == ("image", "counts")
     of_masks = {score: kind.per for score, kind in KINDS.items() if kind.needs == "masks"}

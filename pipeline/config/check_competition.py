@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from itertools import chain
 
+from pipeline.config.check_box_convention import check_box_convention
+from pipeline.config.check_boxes import label_problems
 from pipeline.config.competition import (
     FILE_SUFFIXES,
     IGNORE,
     IGNORED,
+    OF_BOXES,
     OF_VOLUMES,
     OPTION_OF,
     OTHERS,
@@ -33,9 +36,9 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         UserError: file, line and key, what was found and what was expected.
     """
     checks = (_objects, _classes, _labels, _mask_values, _submission_values, _submitted, _score)
-    checks += (_paths, _lists, _patterns, _columns)
+    checks += (_paths, _lists, _patterns, _columns, check_box_convention)
     default = descriptor(competition.name)
-    for key, why in chain(*(check(competition) for check in checks)):
+    for key, why in chain(label_problems(competition, OF_BOXES), *(check(competition) for check in checks)):
         refuse(origins, key, why, default)
     uses_colors = "colors" in (competition.mask_values, competition.submission.values)
     if uses_colors and origins and "COLORS" not in origins:
@@ -45,7 +48,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
 def _classes(competition: Competition) -> Problems:
     classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
     num, last = len(classes), len(classes) - 1
-    least = 1 if competition.is_multilabel else 2
+    least = 1 if competition.is_multilabel or competition.has_boxes else 2
     if not least <= num <= 254:
         why = f"(value {IGNORE} of an 8-bit mask is for ignored pixels)"
         yield "CLASSES", f"found {num} classes, expected {least} to 254 {why}"
@@ -228,7 +231,7 @@ def _paths(competition: Competition) -> Problems:
     if isinstance(masks, str):
         templates += [("MASKS", masks)]
     elif not isinstance(masks, MaskCsv):
-        templates += [("MASKS", template) for template in masks]
+        templates += [("MASKS", template) for template in masks or ()]
     for key, template in templates:
         problem = template and template_problem(template, competition.id_format)
         if problem:

@@ -5,11 +5,13 @@ Every key with its meaning, default and an example: `docs/competitions.md`.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from pipeline.config.box_convention import BOX_DEFAULTS, BoxConvention, BoxFormat
+from pipeline.config.box_form import BoxForm
+from pipeline.config.colors import distinct_colors
 from pipeline.config.plain_yaml import Range
 from pipeline.config.template import expand_ranges
 
@@ -97,9 +99,10 @@ FILE_SUFFIXES = {"tiff_masks": (".tif", ".tiff"), "npz": (".npy",)}
 
 @dataclass(frozen=True)
 class Submission:
-    """The form of a submission; for run lengths, `Convention` has the rest."""
+    """The form of a submission; for run lengths, `Convention` has the rest, for boxes `BoxConvention`."""
 
-    format: Literal["run_lengths", "png_masks", "tiff_masks", "npz"] = "run_lengths"  # `pipeline/submission/formats.py`
+    # See `pipeline/submission/formats.py`; None: run_lengths, or prediction_string where TASK is boxes.
+    format: Literal["run_lengths", "png_masks", "tiff_masks", "npz", BoxFormat] | None = None
     file: str | None = None  # template of a mask's name in the zip; None: the id and the suffix of the format
     # What masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
     # the competition's own masks store.
@@ -132,8 +135,9 @@ class Objects:
 ScoreName = Literal[
     "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
     "pixel_accuracy", "boundary_f", "surface_dice", "hausdorff_dice", "uw_madison", "mask_ap", "object_ap",
-    "object_fbeta",
+    "object_fbeta", "ap", "ap50", "ap75", "image_ap",
 ]  # fmt: skip
+OF_BOXES = ("ap", "ap50", "ap75", "image_ap")  # the scores of TASK: boxes; all others are of masks
 # Of whole volumes, each the images of a sequence. Value: the score of single images that stands in for it.
 OF_VOLUMES = {"uw_madison": "hausdorff_dice"}
 
@@ -173,7 +177,7 @@ class Competition:
     title: str
     classes: tuple[str, ...]
     images: str | tuple[str, ...]
-    masks: str | tuple[str, ...] | MaskCsv
+    masks: str | tuple[str, ...] | MaskCsv | None = None  # given, unless TASK is boxes
     colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...] = ()
     licence: str | None = None
     ignore_index: int | None = None
@@ -191,6 +195,7 @@ class Competition:
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
+    box_convention: BoxConvention = BOX_DEFAULTS
     valid_images: str | tuple[str, ...] | None = None
     test_images: str | tuple[str, ...] | None = None
     image: ImageForm = ImageForm()
@@ -201,19 +206,25 @@ class Competition:
     mask_size: Literal["image", "any"] | tuple[Pixels, Pixels] = "image"  # any: of files; width, height: of run lengths
     without_mask: Literal["refuse", "empty", "skip"] = "refuse"
     valid_region: str | None = None
-    score: ScoreName = "dice"
+    score: ScoreName | None = None  # None: ap of boxes, else dice
     score_options: ScoreOptions = SCORE_DEFAULTS
     submitted: tuple[str, ...] | None = None
     class_labels: Literal["names"] | tuple[str, ...] | None = None
     submission: Submission = Submission()
     objects: Objects = Objects()
-    task: Literal["segmentation"] = "segmentation"
+    task: Literal["segmentation", "boxes"] = "segmentation"
+    boxes: BoxForm | None = None
 
     def __post_init__(self) -> None:
         if self.convention.id_column is None:  # submissions name the column of ids as the image lists do
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
+        if self.submission.format is None:
+            form = "prediction_string" if self.has_boxes else "run_lengths"
+            object.__setattr__(self, "submission", replace(self.submission, format=form))
+        if self.score is None:
+            object.__setattr__(self, "score", "ap" if self.has_boxes else "dice")
         if not self.colors:
-            first = int(self.is_multilabel)  # black is of the background, which multilabel competitions do not have
+            first = int(self.is_multilabel or self.has_boxes)  # these have no background, which black is of
             object.__setattr__(self, "colors", distinct_colors(len(self.classes) + first)[first:])
 
     @property
@@ -228,6 +239,11 @@ class Competition:
         """Returns the templates of an image's files, whose channels are stacked in this order."""
         own = {"valid": self.valid_images, "test": self.test_images}.get(subset)
         return as_templates(own or self.images)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether labels are boxes instead of masks; no class then is the background."""
+        return self.task == "boxes"
 
     @property
     def is_multilabel(self) -> bool:
@@ -264,7 +280,8 @@ class Competition:
         if self.submitted is not None:
             return tuple(self.classes.index(name) for name in self.submitted)
         every = tuple(index for index in range(self.num_classes) if index != self.border_index)
-        return (BINARY_CLASS,) if self.convention.rows == "id" and not self.is_multilabel else every
+        is_binary = self.convention.rows == "id" and not self.is_multilabel and not self.has_boxes
+        return (BINARY_CLASS,) if is_binary else every
 
     @property
     def has_objects(self) -> bool:
@@ -281,7 +298,8 @@ class Competition:
         """What lists and submissions call each class, in index order: CLASS_LABELS, or numbers from CLASS_BASE on."""
         if self.class_labels == "names":
             return self.classes
-        return self.class_labels or tuple(str(self.convention.class_base + index) for index in range(len(self.classes)))
+        base = (self.box_convention if self.has_boxes else self.convention).class_base
+        return self.class_labels or tuple(str(base + index) for index in range(len(self.classes)))
 
 
 def as_templates(given: str | tuple[str, ...]) -> list[str]:
@@ -308,17 +326,3 @@ def split_row(cell: str, labels: Collection[str]) -> tuple[str, str]:
     if place < 0:
         place = cell.rfind("_")
     return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
-
-
-def distinct_colors(number: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns a colour for each class: black for the first, then hues a golden angle apart in three brightnesses.
-
-    >>> distinct_colors(3)
-    ((0, 0, 0), (230, 34, 34), (70, 92, 194))
-    """
-    colors = [(0, 0, 0)]
-    for index in range(number - 1):
-        value, saturation = ((0.9, 0.85), (0.76, 0.64), (1.0, 0.55))[index % 3]
-        rgb = colorsys.hsv_to_rgb(index * 0.6363 % 1, saturation, value)
-        colors.append(tuple(round(255 * part) for part in rgb))
-    return tuple(colors[:number])

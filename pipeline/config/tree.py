@@ -160,13 +160,16 @@ def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
     if isinstance(value, Tree):
         raise UserError(f"{value.origin}: {here}: found a group of keys, expected one value")
     plain = tuple(option for option in options if option not in (group, words))
-    if not plain:
-        keys = ", ".join(key_of(field.name) for field in fields(group)) if group else "WORD: value"
-        raise UserError(f"{value.origin}: {here}: found {quote(value.node)}, expected a group of keys: {keys}")
     try:
+        if not plain:
+            raise Mismatch
         return coerce(value.node, typing.Union[plain])  # noqa: UP007
     except Mismatch as mismatch:
-        raise UserError(f"{value.origin}: {here}: {mismatch}") from None
+        why = str(mismatch)
+        if set(plain) <= {type(None)}:
+            keys = ", ".join(key_of(field.name) for field in fields(group)) if group else "WORD: value"
+            why = f"found {quote(value.node)}, expected a group of keys: {keys}"
+        raise UserError(f"{value.origin}: {here}: {why}") from None
 
 
 def _group_of(expected: Any) -> type | None:

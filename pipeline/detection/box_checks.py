@@ -1,0 +1,132 @@
+"""Which boxes of an image can be, and what is wrong with the others.
+
+In: boxes as the annotations have them. Out: boxes in pixels, cut at the borders of their image, and faults by the kinds
+of `data/problems.py`. Letters: N boxes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.config.box_form import IGNORED, OTHERS
+from pipeline.config.competition import Competition
+from pipeline.detection.annotations.table import Annotated
+from pipeline.detection.boxes import Boxes, clip_boxes, make_boxes
+
+LEFT_OUT = -1  # in place of a class: names that BOXES.NAMES ignores
+ALLOWED_PX = 1.0  # how far a box may reach beyond its image without a notice: by rounding it often does
+# What BAD_BOXES: skip leaves out.
+SKIPPED = ("box without numbers", "box inside out", "box without area", "box outside its image", "box twice")
+UNKNOWN_CLASS = "class of a box unknown"
+
+
+class Fault(NamedTuple):
+    """What is wrong with a box: a kind of problem, and what was found where."""
+
+    kind: str
+    found: str
+
+
+class Checked(NamedTuple):
+    """The boxes of an image after the check.
+
+    Attributes:
+        boxes: those that can be, cut at the borders of the image.
+        faults: of the others.
+        num_clipped: boxes that reach beyond the image by more than `ALLOWED_PX`.
+        num_before: boxes that begin one pixel before the image.
+        num_left_out: boxes whose name is ignored.
+    """
+
+    boxes: Boxes
+    faults: list[Fault]
+    num_clipped: int
+    num_before: int
+    num_left_out: int
+
+
+def class_indices(competition: Competition) -> tuple[dict[str, int], int | None]:
+    """Returns the class of each name in lower case, and that of all other names; None: these are unknown.
+
+    `LEFT_OUT` is the class of names that are ignored. The name of a box is its class's in CLASSES or CLASS_LABELS, in a
+    file of YOLO its index, unless BOXES.NAMES says otherwise; a csv without a column of classes has the name "".
+    """
+    form = competition.boxes
+    if form.names is not None:
+        index_of = {name: index for index, name in enumerate(competition.classes)} | {IGNORED: LEFT_OUT}
+        listed = {
+            name.casefold(): index_of[of] for of, names in form.names.items() if names != OTHERS for name in names
+        }
+        others = next((index_of[of] for of, names in form.names.items() if names == OTHERS), None)
+        return listed, others
+    if form.kind == "yolo":
+        return {str(index): index for index in range(len(competition.classes))}, None
+    indices = {label.casefold(): index for index, label in enumerate(competition.label_texts)}
+    indices |= {name.casefold(): index for index, name in enumerate(competition.classes)}
+    return indices | ({"": 0} if form.kind == "csv" and form.class_column is None else {}), None
+
+
+def check_boxes(
+    given: Annotated, indices: Mapping[str, int], others: int | None, size: tuple[int, int], is_normalised: bool = False
+) -> Checked:
+    """Returns which boxes of an image can be, and what is wrong with the others; each box has one fault at most.
+
+    Args:
+        indices: the class of each name in lower case.
+        others: the class of all other names; None: they are unknown.
+        size: (height, width) of the image.
+        is_normalised: whether the numbers are shares of the image's sides.
+    """
+    height, width = size
+    numbers_N4 = given.numbers * np.array([width, height, width, height]) if is_normalised else given.numbers
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is a fault
+        xyxy_N4 = numbers_N4.astype(np.float32)
+    kept, classes, faults, seen, num_left_out = [], [], [], {}, 0
+    for index, (label, place) in enumerate(zip(given.labels, given.places, strict=True)):
+        class_index = indices.get(label.casefold(), others)
+        if class_index == LEFT_OUT:
+            num_left_out += 1
+            continue
+        key = (class_index, *xyxy_N4[index].tolist())
+        if class_index is None:
+            faults.append(Fault(UNKNOWN_CLASS, f"{place}: class {label!r}"))
+        elif kind := _fault_of(xyxy_N4[index].tolist(), size):
+            faults.append(Fault(kind, f"{place}: {_in_words(numbers_N4[index], size)}"))
+        elif key in seen:
+            faults.append(Fault("box twice", f"{place}: as {seen[key]}, {_in_words(numbers_N4[index], size)}"))
+        else:
+            seen[key] = place
+            kept.append(index)
+            classes.append(class_index)
+    own_K4 = xyxy_N4[kept].reshape(-1, 4)
+    beyond_K4 = np.abs(own_K4 - clip_boxes(own_K4, size))
+    boxes = make_boxes(clip_boxes(own_K4, size), classes, given.is_crowd[kept])
+    num_before = int((own_K4[:, :2] == -1).any(1).sum())
+    return Checked(boxes, faults, int((beyond_K4.max(1, initial=0) > ALLOWED_PX).sum()), num_before, num_left_out)
+
+
+def _fault_of(numbers: list[float], size: tuple[int, int]) -> str | None:
+    """Returns the kind of fault of a box without regard to the others; None: it can be."""
+    left, top, right, bottom = numbers
+    height, width = size
+    if not np.isfinite(numbers).all():
+        return "box without numbers"
+    if right < left or bottom < top:
+        return "box inside out"
+    if right == left or bottom == top:
+        return "box without area"
+    is_outside = right <= 0 or bottom <= 0 or left >= width or top >= height
+    return "box outside its image" if is_outside else None
+
+
+def _in_words(numbers_4: np.ndarray, size: tuple[int, int]) -> str:
+    """Returns a box for a message.
+
+    >>> _in_words(np.array([3.0, 4.5, 3.0, 9.0]), (10, 20))
+    'left 3, top 4.5, right 3, bottom 9 in 20x10'
+    """
+    sides = zip(("left", "top", "right", "bottom"), numbers_4.tolist(), strict=True)
+    return ", ".join(f"{side} {value:.6g}" for side, value in sides) + f" in {size[1]}x{size[0]}"

@@ -1,0 +1,255 @@
+"""Where the boxes of a competition are, and how an image's are read: from one file for all, or from one per image.
+
+In: BOXES of the descriptor. Out: `Boxes` in pixels, cut at the borders of their image. The catalog's column `mask` has
+what `BoxSource.cell` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.box_form import BoxForm
+from pipeline.config.competition import Competition
+from pipeline.data.competition import ids_of_files
+from pipeline.data.image_files import Files
+from pipeline.data.images import Inspection, changed_file
+from pipeline.data.problems import Problem, make_problem
+from pipeline.detection.annotations.boxes_csv import read_boxes_csv
+from pipeline.detection.annotations.coco_json import read_coco
+from pipeline.detection.annotations.nuscenes_json import read_nuscenes
+from pipeline.detection.annotations.table import Annotated, Table, annotated
+from pipeline.detection.annotations.voc import read_voc
+from pipeline.detection.annotations.yolo_text import read_yolo
+from pipeline.detection.box_checks import SKIPPED, Checked, check_boxes, class_indices
+from pipeline.detection.boxes import Boxes
+from pipeline.detection.labels import BoxCounts, count_boxes
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.files import sha256_file
+from pipeline.paths import LABELS
+from pipeline.report.read import read_json
+
+Found = tuple[Annotated, list[Problem]]
+
+
+class BoxSource:
+    """The boxes of a competition.
+
+    Args:
+        folder: of the competition.
+        facts: what `find_box_facts` returned for it; boxes need none.
+
+    Attributes:
+        planes: 0: a label has no values per pixel.
+    """
+
+    planes = 0
+
+    def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
+        self.competition, self.folder, self.form = competition, folder, competition.boxes
+        self.indices, self.others = class_indices(competition)
+        self.is_normalised = self.form.normalised or self.form.kind == "yolo"
+        self.tables, self._unreadable = _tables(competition, folder)
+        self.files = Files(folder, [self.form.template], competition.id_format) if self.form.template else None
+        subsets = ("train", "valid") if competition.valid_images else ("train",)
+        self._images = [Files(folder, competition.templates(subset), competition.id_format) for subset in subsets]
+        self._checked: dict[str, Checked] = {}  # of inspected images, without their boxes
+        self._entries: dict[tuple[str, str], list[str]] = {}  # images by (file, what it calls them)
+        self._inspected: set[str] = set()
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with whole files; after images were inspected, also with entries that belong to none."""
+        if self._unreadable or not self._inspected:
+            return self._unreadable
+        problems = [problem for table in self.tables for problem in table.problems]
+        for (file, name), ids in sorted(self._entries.items()):
+            if len(ids) > 1:
+                found = f"{name!r} may be {' or '.join(sorted(ids)[:3])}"
+                problems.append(make_problem("boxes of two images", file, found))
+        for table in self.tables:
+            names = sorted(table.images)
+            if names and not any((table.file, name) in self._entries for name in names):
+                found = f"only names that no image has: {len(names):,} (first: {names[0]})"
+                problems.append(make_problem("boxes of no image", table.file, found, competition=self.competition.name))
+        return problems
+
+    @property
+    def notices(self) -> Iterator[str]:
+        """What is unusual but no mistake, a sentence each, after images were inspected."""
+        checked = dict(sorted(self._checked.items()))
+        yield from self._skipped(checked)
+        for name, text in (
+            ("num_clipped", "boxes cut at the borders of their image, which they leave by more than a pixel"),
+            ("num_left_out", "boxes left out by NAMES of BOXES"),
+        ):
+            counts = {image_id: getattr(found, name) for image_id, found in checked.items() if getattr(found, name)}
+            if counts:
+                yield f"{text}: {sum(counts.values()):,} (first: {next(iter(counts))})"
+        num_before = sum(found.num_before for found in checked.values())
+        if num_before and self.form.first == 1:
+            yield (
+                f"boxes that begin at pixel 0, where FIRST_PX of BOXES is 1: {num_before:,}; if the annotations count "
+                "from 0, set FIRST_PX: 0"
+            )
+        unused = self._unused()
+        if unused:
+            yield f"images with boxes that are in no list: {len(unused):,} (first: {unused[0]}); these are not used"
+
+    def _skipped(self, checked: Mapping[str, Checked]) -> Iterator[str]:
+        if self.form.bad_boxes != "skip":
+            return
+        faults = [(image_id, fault) for image_id, found in checked.items() for fault in found.faults]
+        counts = Counter(fault.kind for _, fault in faults if fault.kind in SKIPPED)
+        if counts:
+            kinds = ", ".join(f"{count:,} ({kind})" for kind, count in counts.items())
+            first = next(f"{image_id}, {fault.found}" for image_id, fault in faults if fault.kind in SKIPPED)
+            yield f"boxes left out by BAD_BOXES: skip: {kinds}; first: {first}"
+
+    def _unused(self) -> list[str]:
+        """Returns what the annotations call images that were not inspected."""
+        if self.form.template:
+            ids = ids_of_files(self.competition, self.folder, self.form.template)
+            return [image_id for image_id in ids if image_id not in self._inspected]
+        return sorted(
+            name
+            for table in self.tables
+            for name, own in table.images.items()
+            if (table.file, name) not in self._entries and len(own.labels)
+        )
+
+    def cell(self, image_id: str) -> str:
+        """Returns the file that has the boxes of an image; "" where none has."""
+        if self.files is not None:
+            file = self._file_of(image_id)
+            return file if file and (self.folder / file).exists() else ""
+        if self._unreadable:
+            return self.form.files[0]
+        table, _ = self._entry(image_id)
+        return "" if table is None else table.file
+
+    def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
+        """Returns what the boxes of an image are; `counts` is a `BoxCounts`. The size stays 0: boxes have none."""
+        self._inspected.add(image_id)
+        given, problems = self._given(image_id, cell)
+        size, name = (image.height, image.width), self.competition.name
+        if not cell and self.competition.without_mask == "refuse":
+            where = self.form.template or " or ".join(self.form.files)
+            problems = [make_problem("boxes missing", where, f"nothing of {image_id!r}", competition=name)]
+        if problems or 0 in size:  # what is wrong with the image is said elsewhere
+            return Inspection(0, 0, None, tuple(problems))
+        if given.size is not None and 0 not in given.size and given.size != size:
+            found = f"{image_id}: boxes of {given.size[1]}x{given.size[0]}, its image is {size[1]}x{size[0]}"
+            return Inspection(0, 0, None, (make_problem("boxes of another size", cell, found),))
+        checked = check_boxes(given, self.indices, self.others, size, self.is_normalised)
+        faults = [fault for fault in checked.faults if self.form.bad_boxes == "refuse" or fault.kind not in SKIPPED]
+        problems = [make_problem(fault.kind, cell, f"{image_id}, {fault.found}", competition=name) for fault in faults]
+        self._checked[image_id] = checked._replace(boxes=checked.boxes.keep([]))
+        counts: BoxCounts = count_boxes(checked.boxes, self.competition.num_classes)
+        return Inspection(0, 0, counts, tuple(problems))
+
+    def read(self, row: Any) -> Boxes:
+        """Returns the boxes of a catalog row, which has `id`, `mask`, `height` and `width`.
+
+        Raises:
+            UserError: a file is absent or not what it was when it was checked.
+        """
+        given, problems = self._given(row.id, row.mask)
+        checked = check_boxes(given, self.indices, self.others, (int(row.height), int(row.width)), self.is_normalised)
+        if problems or any(self.form.bad_boxes == "refuse" or one.kind not in SKIPPED for one in checked.faults):
+            raise changed_file(self.folder / row.mask, "good boxes")
+        return checked.boxes
+
+    def values(self, row: Any) -> dict[str, Any]:
+        """Returns the boxes of a catalog row as plain values, with the size (height, width) of their image."""
+        boxes = self.read(row)
+        plain = {name: getattr(boxes, name).tolist() for name in boxes._fields}
+        return {**plain, "size": [int(row.height), int(row.width)]}
+
+    def content(self, row: Any) -> str:
+        """Returns a hash of all that the boxes of a catalog row are read from."""
+        form = self.form
+        how = (form.first, form.bad_boxes, self.is_normalised, sorted(self.indices.items()), self.others)
+        parts = [repr(how)]
+        if self.files is None:
+            given, _ = self._given(row.id, row.mask)
+            parts += [repr(given.labels), given.numbers.tobytes().hex(), given.is_crowd.tobytes().hex()]
+        elif row.mask:
+            parts.append(sha256_file(self.folder / row.mask))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _file_of(self, image_id: str) -> str:
+        return next((file for file, _ in self.files.of(image_id)), "")
+
+    def _given(self, image_id: str, cell: str) -> Found:
+        """Returns the boxes of an image as the annotations have them, and why they cannot be read."""
+        if not cell:
+            return annotated([]), []
+        name = self.competition.name
+        if self.form.kind == "voc":
+            return read_voc(self.folder / cell, cell, self.form.first, name)
+        if self.form.kind == "yolo":
+            return read_yolo(self.folder / cell, cell, name)
+        if self._unreadable:
+            raise UserError(f"{cell} cannot be read: {self._unreadable[0].found}; run the stage `prepare --force`")
+        table, own = self._entry(image_id)
+        if table is None or own is None:
+            return annotated([]), []
+        self._entries.setdefault((table.file, own), [])
+        if image_id not in self._entries[table.file, own]:
+            self._entries[table.file, own].append(image_id)
+        return table.images[own], []
+
+    def _entry(self, image_id: str) -> tuple[Table | None, str | None]:
+        """Returns the file that has an image's boxes, and what it calls the image; None where it has no name for it."""
+        paths = [file for files in self._images for file, _ in files.of(image_id)]
+        for table in self.tables:
+            own = table.find(paths, image_id)
+            if own is not None:
+                return table, own
+        return next((table for table in self.tables if not table.has_every_image), None), None
+
+
+def _tables(competition: Competition, folder: Path) -> tuple[tuple[Table, ...], list[Problem]]:
+    """Returns the files that have the boxes of many images, and why they cannot be read."""
+    form = competition.boxes
+    paths = [folder / name for name in form.files]
+    stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
+    plain = {name: value for name, value in vars(form).items() if name != "names"}  # which a reader does not need
+    given = (tuple(plain.items()), competition.id_column, competition.name)
+    tables, problems = _read_tables(folder, stamps, *given)
+    return tables, list(problems)
+
+
+@lru_cache(maxsize=1)  # each stage of a run asks for the same files, most of them several times
+def _read_tables(
+    folder: Path, stamps: tuple, plain: tuple[tuple[str, Any], ...], id_column: str, name: str
+) -> tuple[tuple[Table, ...], tuple[Problem, ...]]:
+    """Returns the files that have the boxes of many images, and why they cannot be read.
+
+    Args:
+        stamps: of the files: with others they are read again.
+        plain: the keys of BOXES.
+        id_column: of the competition.
+        name: of the competition.
+    """
+    form = BoxForm(**dict(plain))
+    read = []
+    for key in ("coco", "valid_coco"):
+        if file := getattr(form, key):
+            read.append(read_coco(folder / file, file, f"BOXES.{key.upper()}", name))
+    if form.csv:
+        read.append(read_boxes_csv(folder / form.csv, form, id_column, name))
+    if form.nuscenes:
+        read.append(read_nuscenes(folder / form.nuscenes, form.nuscenes, name))
+    return tuple(table for table, _ in read), tuple(problem for _, problems in read for problem in problems)
+
+
+def boxes_of(run: Run, folder: Path) -> BoxSource:
+    """Returns the boxes of a run's competition, read as `prepare` found."""
+    return BoxSource(run.loaded.competition, folder, read_json(run.paths / LABELS))
