@@ -113,10 +113,10 @@ def render(flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
     slope = ray_slopes(camera)
     if slope[0].min() < 0.06:  # the view reaches the horizon or nearly so
         _draw_far(canvas, slope, camera, flight)
-    seen = _in_view(flight.things, camera, time)
+    seen = in_view(flight.things, camera, time)
     _draw_shadows(canvas, seen, camera, flight.light, slope)
     for thing, origin, reach_px in seen:
-        _draw_thing(canvas, thing, origin, reach_px, camera, flight.light)
+        draw_thing(canvas, thing, origin, reach_px, camera, flight.light)
     return _develop(canvas, flight, frame)
 
 
@@ -161,7 +161,7 @@ def _fill(canvas: np.ndarray, where: np.ndarray, colours: np.ndarray, class_inde
     canvas[where, 3] = class_index
 
 
-def _in_view(things: tuple[Thing, ...], camera: Camera, time: int) -> list[tuple[Thing, np.ndarray, float]]:
+def in_view(things: tuple[Thing, ...], camera: Camera, time: int) -> list[tuple[Thing, np.ndarray, float]]:
     """Returns (thing, where it is now, its size in pixels) for those that may be seen, the farthest first."""
     if not things:
         return []
@@ -225,7 +225,7 @@ def _rims(thing: Thing, kept: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return (thing.points[thing.starts[dabs]][:, None] + radii[dabs][:, None, None] * ring).reshape(-1, 3)
 
 
-def _draw_thing(
+def draw_thing(
     canvas: np.ndarray, thing: Thing, origin: np.ndarray, reach_px: float, camera: Camera, light: Light
 ) -> None:
     """Draws the parts of a thing, the farthest first, faces that look away left out."""
@@ -285,11 +285,16 @@ def _fixed(pixels_N2: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(pixels_N2, -8000, 8000) * ONE).astype(np.int32)
 
 
+def picked(canvas: np.ndarray) -> np.ndarray:
+    """Returns the fourth channel of a canvas at the final size: of each square of drawn pixels, one."""
+    return np.ascontiguousarray(canvas[1::SUPERSAMPLING, 1::SUPERSAMPLING, 3])
+
+
 def _develop(canvas: np.ndarray, flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns image and mask at their final size: averaged, lit, vignetted, with the noise of a small sensor."""
     height, width = canvas.shape[0] // SUPERSAMPLING, canvas.shape[1] // SUPERSAMPLING
     rng = np.random.default_rng([flight.seed, frame])
-    mask = np.ascontiguousarray(canvas[1::SUPERSAMPLING, 1::SUPERSAMPLING, 3])
+    mask = picked(canvas)
     colours = cv2.resize(cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB), (width, height), interpolation=cv2.INTER_AREA)
     x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
     vignette = 1 - 0.07 * (x[None, :] ** 2 + y[:, None] ** 2)

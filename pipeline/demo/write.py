@@ -15,11 +15,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from pipeline.demo.flight import build_flight, render
+from pipeline.demo.objects import OBJECTS, Object, visible_objects
 from pipeline.demo.recipes import CLASSES, RECIPES
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
@@ -32,14 +34,23 @@ SMALLEST_PX = 64  # below that nobody recognises a car
 
 
 def generate(
-    folder: Path, seed: int = 0, num_train: int = 80, num_test: int = 20, width: int = 384, height: int = 216
+    folder: Path,
+    seed: int = 0,
+    num_train: int = 80,
+    num_test: int = 20,
+    width: int = 384,
+    height: int = 216,
+    labels: Literal["masks", "boxes"] = "masks",
 ) -> None:
     """Makes `folder` hold the demo competition of these settings; one that does already is left alone.
 
     Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
     images only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
-    images come from different flights. From 72 training images on every class is in
-    at least two flights. The same settings give the same bytes on the same machine.
+    images come from different flights. From 72 training images on every class is in at least two flights. The same
+    settings give the same bytes on the same machine.
+
+    With boxes as labels the images are the same, and in place of masks there is `train.json`, a COCO file with the
+    boxes of the objects (see `objects.py`).
 
     Raises:
         UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
@@ -50,7 +61,7 @@ def generate(
     wrong = [f"{key} = {settings[key]}: expected {low} or more" for key, low in least.items() if settings[key] < low]
     if wrong:
         raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
-    settings = {"version": VERSION, **settings}
+    settings = {"version": VERSION, **settings} | ({"labels": labels} if labels != "masks" else {})
     _sweep(folder)
     if _is_whole(folder, settings):
         return
@@ -91,6 +102,8 @@ def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
     """Yields (path in the competition folder, content) of every file but the marker."""
     flights = list_flights(settings["seed"], settings["num_train"], settings["num_test"])
     ids = {"train": [], "test": []}
+    has_boxes = settings.get("labels") == "boxes"
+    objects: dict[str, list[Object]] = {}
     for number, (subset, recipe, num_frames) in enumerate(flights, start=1):
         rng = np.random.default_rng([settings["seed"], number])
         flight = build_flight(rng, RECIPES[recipe], num_frames, settings["width"], settings["height"])
@@ -100,12 +113,32 @@ def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
             image, mask = render(flight, frame)
             jpeg = _encode(".jpg", image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
             yield f"imgs/imgs/{image_id}.jpg", jpeg
-            if subset == "train":
+            if subset == "train" and has_boxes:
+                objects[image_id] = visible_objects(flight, frame)
+            elif subset == "train":
                 yield f"masks/masks/{image_id}.png", _encode(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 6)
     for subset, names in ids.items():
         yield f"{subset}.csv", _lines("ImageID", names)
+    if has_boxes:
+        yield "train.json", _coco(objects, settings["width"], settings["height"])
+        yield "sample_submission.csv", _lines("ImageID,PredictionString", [f"{image_id}," for image_id in ids["test"]])
+        return
     rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(len(CLASSES))]
     yield "sample_submission.csv", _lines("ImageID,EncodedPixels", rows)
+
+
+def _coco(objects: dict[str, list[Object]], width: int, height: int) -> bytes:
+    """Returns a COCO file with the boxes of each image."""
+    images, annotations = [], []
+    for number, (image_id, own) in enumerate(objects.items(), start=1):
+        images.append({"id": number, "file_name": f"{image_id}.jpg", "width": width, "height": height})
+        for one in own:
+            left, top, right, bottom = one.box
+            sides = [left, top, right - left, bottom - top]
+            facts = {"image_id": number, "category_id": OBJECTS.index(one.class_index) + 1, "bbox": sides}
+            annotations.append({"id": len(annotations) + 1, **facts, "area": sides[2] * sides[3], "iscrowd": 0})
+    categories = [{"id": number, "name": CLASSES[index]} for number, index in enumerate(OBJECTS, start=1)]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode()
 
 
 def _encode(suffix: str, pixels: np.ndarray, option: int, value: int) -> bytes:
