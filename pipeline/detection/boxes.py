@@ -69,6 +69,15 @@ def make_detections(xyxy: object, scores: object, classes: object) -> Detections
     return found.keep(np.argsort(-scores_N, kind="stable"))
 
 
+def no_detections(competition: object, size: tuple[int, int]) -> Detections:
+    """Returns what is submitted of an image that was not predicted: nothing is found in it.
+
+    >>> len(no_detections(None, (480, 640)).scores)
+    0
+    """
+    return make_detections([], [], [])
+
+
 def areas(xyxy_N4: np.ndarray) -> np.ndarray:
     """Returns the areas of boxes in square pixels, (N,); 0 where a box is empty or inside out.
 

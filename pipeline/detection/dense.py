@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class Detector:
 
     Attributes:
         build: (model, number of classes, image channels) to the network with random weights, from float images
-            (B, channels, H, W) to `Dense`; it has `encoder`, whose weights may be loaded, and `sizes`.
+            (B, channels, H, W) to `Dense`; it has `encoder`, whose weights may be loaded.
         terms: the losses that it can be trained by.
         losses: (model, number of classes, outputs, targets, terms with their settings) to each term's loss, a scalar.
         decode: (model, outputs, size (height, width) of the frames) to boxes (B, A, 4) in pixels, and probabilities
@@ -70,10 +71,21 @@ def join_outputs(parts: Sequence[Dense]) -> Dense:
 
 
 def split_targets(targets: BoxTargets, num_parts: int) -> list[BoxTargets]:
-    """Returns `num_parts` parts of a batch, as `Tensor.chunk` cuts its images."""
-    length = -(-len(targets.boxes) // num_parts)
-    starts = range(0, len(targets.boxes), length)
-    return [BoxTargets(*(part[start : start + length] for part in targets[:2]), targets.size) for start in starts]
+    """Returns `num_parts` parts of a batch, as `Tensor.tensor_split` cuts its images."""
+    return [
+        BoxTargets(*(part[own] for part in targets[:2]), targets.size) for own in cuts(len(targets.boxes), num_parts)
+    ]
+
+
+def cuts(length: int, num_parts: int) -> list[slice]:
+    """Returns where `Tensor.tensor_split` cuts a length: the first parts are one longer where it does not go up.
+
+    >>> cuts(7, 3)
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+    """
+    whole, rest = divmod(length, num_parts)
+    ends = [whole * number + min(number, rest) for number in range(num_parts + 1)]
+    return [slice(first, last) for first, last in pairwise(ends)]
 
 
 def targets_to(targets: BoxTargets, device: torch.device) -> BoxTargets:
