@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.table import Parser, add_competition, add_config, chosen_competition
+from pipeline.engine.run import lazy
 from pipeline.errors import UserError
 from pipeline.paths import LOG, Folders, shown
 
@@ -21,6 +23,36 @@ NUM_DRAWN = 4  # images of `diff`
 SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 
+@dataclass(frozen=True)
+class FileFunctions:
+    """What `score` and `diff` do with the files of a task.
+
+    Attributes:
+        score: (file, labels, competition, function from ids to the known ones' sizes, log, sequences by id) to what is
+            printed.
+        compare: (first, second, competition, sizes by id) to a table of what differs, by `id`.
+        draw_changes: (pairs of id and image, sizes by id, both files, competition) to a drawing, uint8 (H, W, 3).
+    """
+
+    score: Callable[..., dict[str, Any]]
+    compare: Callable[..., Any]
+    draw_changes: Callable[..., Any]
+
+
+OF_TASK = {
+    "segmentation": FileFunctions(
+        lazy("pipeline.segmentation.submission.score:score_file"),
+        lazy("pipeline.segmentation.submission.compare:compare_submissions"),
+        lazy("pipeline.segmentation.submission.draw_changes:draw_changes"),
+    ),
+    "boxes": FileFunctions(
+        lazy("pipeline.detection.submission.score:score_file"),
+        lazy("pipeline.detection.submission.compare:compare_files"),
+        lazy("pipeline.detection.submission.draw_changes:draw_changes"),
+    ),
+}
+
+
 def note(line: str) -> None:
     """Prints a line to standard error; standard output is for programs."""
     print(line, file=sys.stderr)
@@ -29,23 +61,25 @@ def note(line: str) -> None:
 def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
     options.add_argument(
-        "file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip or .npz of masks"
+        "file", type=Path, metavar="FILE", help="a submission: .csv, .zip or .npz of masks, .csv or .json of boxes"
     )
-    meaning = "folder of the masks, named and stored as for training, or a csv of their run lengths"
-    options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
+    meaning = "the true masks or boxes, stored as for training: a folder, or a csv or JSON file of all of them"
+    options.add_argument("--masks", "--boxes", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
     from pipeline.config.competition import OF_VOLUMES
-    from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.exists():
-        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks, or their csv")
+        why = "no such folder; expected the folder of the true masks or boxes, or the file that has them"
+        raise UserError(f"--masks {chosen.masks}: {why}")
 
     sizes = partial(known_sizes, competition)
-    sequences = known_sequences(competition) if competition.score in OF_VOLUMES else {}
-    summary = score_file(chosen.file, chosen.masks, competition, sizes, note, sequences)
+    needs_list = competition.score in OF_VOLUMES or competition.has_boxes
+    sequences = known_sequences(competition) if needs_list else {}
+    score = OF_TASK[competition.task].score
+    summary = score(chosen.file, chosen.masks, competition, sizes, note, sequences)
     # Another competition's classes may fit the file too, so the output names the competition.
     print(json.dumps({"competition": competition.name, **summary}, indent=2))
 
@@ -60,17 +94,13 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.data.image_facts import measure
     from pipeline.data.image_source import ImageSource
     from pipeline.report.figure import write_image
-    from pipeline.segmentation.objects import parted
-    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
-    from pipeline.segmentation.submission.compare import compare_submissions
-    from pipeline.submission.file import find_hints, submitted_sizes
-    from pipeline.submission.formats import format_of_file
+    from pipeline.submission.file import find_hints
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
     folder, images = images_by_id(competition, "test")
     sizes = {id: size_of(competition, folder, cell) for id, (cell, _) in images.items()}
-    changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
-    files = (chosen.first, chosen.second)
+    files, functions = (chosen.first, chosen.second), OF_TASK[competition.task]
+    changes = functions.compare(*files, competition, sizes)
     for hint in (hint for file in files for hint in find_hints(file, competition, sizes)):
         note(hint)
     print(f"{changes['id'].nunique()} of {len(sizes)} images differ")
@@ -80,18 +110,24 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
     ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
-    submitted, forms = submitted_sizes(competition, sizes), [format_of_file(path, competition) for path in files]
-    first, second = (
-        {id: parted(form.resize(mask, sizes[id])) for id, mask in form.read(path, competition, submitted) if id in ids}
-        for form, path in zip(forms, files, strict=True)
-    )
     facts = measure(competition, folder, [images[id][0] for id in ids])
     source = ImageSource(competition, folder, facts)
-    changed = [Changed(id, source.shown(images[id][0]), first[id], second[id]) for id in ids]
+    pairs = [(id, source.shown(images[id][0])) for id in ids]
     path = Folders.from_environment().submissions / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
-    titles = (chosen.first.name, chosen.second.name)
-    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
+    write_image(path, functions.draw_changes(pairs, sizes, files, competition))
     print(f"drawn: {shown(path)}")
+
+
+def choose_changed(ranked: Sequence[tuple[str, str]], most: int) -> list[str]:
+    """Returns the ids to show of (id, sequence) pairs, the most changed first, of as many sequences as there are.
+
+    >>> choose_changed([("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a")], 3)
+    ['a1', 'a2', 'b1']
+    """
+    seen: set[str] = set()
+    fresh = [id for id, sequence in ranked if not sequence or not (sequence in seen or seen.add(sequence))]
+    chosen = [*fresh, *(id for id, _ in ranked if id not in fresh)][:most]
+    return [id for id, _ in ranked if id in chosen]
 
 
 def images_by_id(competition: Competition, *subsets: str) -> tuple[Path, dict[str, tuple[str, str]]]:

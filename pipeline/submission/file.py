@@ -4,8 +4,8 @@ In: predictions in any order. Out: a file in the order of the test list. It is r
 each image is compared with the prediction that went in. That proves that the format's settings were applied, whatever
 the predictions are.
 
-The origin is a `.json` beside the file that names its content, its run and its local scores. It is removed before the
-file is written and written after it, so a file with an origin is whole.
+The origin is a `.json` beside the file, or beside a `.json` an `.origin.json`. It names its content, its run and its
+local scores. It is removed before the file is written and written after it, so a file with an origin is whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
 from pipeline.paths import descriptor
-from pipeline.submission.formats import format_of, format_of_file
+from pipeline.submission.formats import Format, format_of, format_of_file
 
 WARNING = "warning: "  # of problems that refuse nothing
 Sizes = Mapping[str, tuple[int, int]]
@@ -51,7 +51,7 @@ def write_submission(
         UserError: an image is missing, unknown, there twice, or not of its size; an earlier `path` stays as it was.
         RuntimeError: the file does not read back as the predictions that went in; likewise.
     """
-    path, form, sizes = Path(path), format_of(competition), submitted_sizes(competition, sizes)
+    path, form, own_sizes, sizes = Path(path), format_of(competition), sizes, submitted_sizes(competition, sizes)
     if len(set(ids)) != len(ids):
         raise UserError(f"{path}: an id appears twice in the list of images to submit")
     digests: dict[str, bytes] = {}
@@ -65,9 +65,10 @@ def write_submission(
             position = positions.pop(image_id, None)
             if position is None:
                 raise UserError(f"{path}: image {image_id} came twice or is not among the {len(ids)} to submit")
-            prediction = form.resize(prediction, sizes[image_id]) if competition.submission.size else prediction
+            if competition.submission.size:
+                prediction = form.resize(prediction, sizes[image_id], own_sizes[image_id])
             waiting[position] = form.encode(image_id, prediction, sizes[image_id], competition)
-            digests[image_id] = form.digest(prediction, competition)
+            digests[image_id] = _digest(form, prediction, sizes[image_id], competition)
             while next_position in waiting:
                 yield ids[next_position], waiting.pop(next_position)
                 next_position += 1
@@ -78,18 +79,26 @@ def write_submission(
     with atomic_path(path) as temporary:
         form.write(temporary, in_order(), competition)
         for image_id, prediction in form.read(temporary, competition, {image_id: sizes[image_id] for image_id in ids}):
-            if form.digest(prediction, competition) != digests.pop(image_id):
+            if _digest(form, prediction, sizes[image_id], competition) != digests.pop(image_id):
                 raise RuntimeError(f"{path}: {image_id} does not read back as the prediction that was written")
         if digests:
             raise RuntimeError(f"{path}: {len(digests)} images do not read back, such as {next(iter(digests))}")
         origin_path(path).unlink(missing_ok=True)
     facts = {"competition": competition.name, "format": form.name, "images": len(ids), "sha256": sha256_file(path)}
-    facts["created_utc"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    write_atomic(origin_path(path), json.dumps({**origin, **facts}, indent=2, ensure_ascii=False) + "\n")
+    _write_origin(path, {**origin, **facts, "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+
+
+def _digest(form: Format, prediction: Any, size: tuple[int, int], competition: Competition) -> bytes:
+    """Returns a hash of what a file holds of a prediction: with as many digits as it has."""
+    return form.digest(form.rounded(prediction, size, competition), competition)
+
+
+def _write_origin(path: Path, origin: Mapping[str, Any]) -> None:
+    write_atomic(origin_path(path), json.dumps(origin, indent=2, ensure_ascii=False) + "\n")
 
 
 def submitted_sizes(competition: Competition, sizes: Sizes) -> Sizes:
-    """Returns (height, width) of each image's mask in a submission: those of the image, or SUBMISSION.SIZE."""
+    """Returns (height, width) of each image's prediction in a submission: those of the image, or SUBMISSION.SIZE."""
     if competition.submission.size is None:
         return sizes
     width, height = competition.submission.size
@@ -99,12 +108,16 @@ def submitted_sizes(competition: Competition, sizes: Sizes) -> Sizes:
 def amend_origin(path: Path, changes: Mapping[str, Any]) -> None:
     """Writes into the origin of a submission what it says in addition, or instead."""
     origin = json.loads(origin_path(path).read_text(encoding="utf-8"))
-    write_atomic(origin_path(path), json.dumps({**origin, **changes}, indent=2, ensure_ascii=False) + "\n")
+    _write_origin(path, {**origin, **changes})
 
 
 def origin_path(path: Path) -> Path:
-    """Returns where the origin of a submission is."""
-    return path.with_suffix(".json")
+    """Returns where the origin of a submission is.
+
+    >>> origin_path(Path("a/Exp.csv")).name, origin_path(Path("a/Exp.json")).name
+    ('Exp.json', 'Exp.origin.json')
+    """
+    return path.with_suffix(".origin.json" if path.suffix.lower() == ".json" else ".json")
 
 
 def read_origin(path: Path) -> dict[str, Any]:
@@ -165,10 +178,11 @@ def require_good(
     if faults:
         table = "\n".join(f"{number:>4}  {fault}" for number, fault in enumerate(faults[:num_shown], start=1))
         rest = f"\n      and {len(faults) - num_shown} more" if len(faults) > num_shown else ""
+        how = "BOX_CONVENTION" if competition.has_boxes else "CONVENTION"
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         raise UserError(
             f"{path} cannot be submitted to {competition.name}: {count}\n{table}{rest}\n"
-            "It was checked against the test images and SUBMISSION, CONVENTION and SAMPLE_SUBMISSION in "
+            f"It was checked against the test images and SUBMISSION, {how} and SAMPLE_SUBMISSION in "
             f"{descriptor(competition.name)}."
         )
     return problems

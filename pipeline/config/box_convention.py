@@ -1,0 +1,74 @@
+"""How a competition writes boxes, where its submissions have boxes instead of masks.
+
+Every key with its meaning: `docs/competitions.md`; known competitions: `docs/conventions.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pipeline.config.plain_yaml import Range
+
+BoxFormat = Literal["prediction_string", "coco_results", "nuscenes_boxes"]  # of SUBMISSION.FORMAT
+BoxField = Literal[
+    "class", "score", "left", "top", "right", "bottom", "width", "height", "center_x", "center_y"
+]  # fmt: skip
+
+# The ways to give a box by four numbers.
+XYXY = ("left", "top", "right", "bottom")
+XYWH = ("left", "top", "width", "height")
+CXCYWH = ("center_x", "center_y", "width", "height")
+LAYOUTS = (XYXY, XYWH, CXCYWH)
+PIXEL_DECIMALS, SHARE_DECIMALS = 2, 6  # a hundredth of a pixel; a share of 1e-6 is less than that below 10,000 pixels
+
+
+@dataclass(frozen=True)
+class BoxConvention:
+    """How a competition writes the boxes of a submission.
+
+    Classes are written as `Competition.label_texts`: by CLASS_LABELS, or by number from `class_base` on.
+
+    Attributes:
+        fields: the values of a box in a text, in their order; without `class` where one class is submitted.
+        class_base: the number of the first class.
+        normalised: whether coordinates are shares of the image's width and height instead of pixels.
+        decimals: most digits behind the point of a coordinate; None: 2 of pixels, 6 of shares.
+        empty: the text of an image without boxes; None: such an image has no row.
+        id_column: of the csv; None: the competition's ID_COLUMN.
+        value_column: of the csv, which has the boxes.
+        id_suffix: what follows the id of an image in the file, such as `.jpg`.
+        image_id: of COCO results: the id as text, or the number that it ends with.
+        score_key: of nuScenes boxes: what the score is called.
+        class_key: likewise the class.
+        token_key: likewise the id of the image that each box repeats; None: it is not repeated.
+        meta: what the file says of itself, likewise.
+    """
+
+    fields: tuple[BoxField, ...] = ("class", "score", *XYXY)
+    class_base: Annotated[int, Range(least=0)] = 0
+    normalised: bool = False
+    decimals: Annotated[int, Range(least=0, most=8)] | None = None
+    empty: str | None = ""
+    id_column: str | None = None
+    value_column: str = "PredictionString"
+    id_suffix: str = ""
+    image_id: Literal["text", "number"] = "text"
+    score_key: str = "score"
+    class_key: str = "category_name"
+    token_key: str | None = None
+    meta: dict[str, bool] | None = None
+
+    @property
+    def most_decimals(self) -> int:
+        """How many digits a coordinate has behind the point at most."""
+        default = SHARE_DECIMALS if self.normalised else PIXEL_DECIMALS
+        return default if self.decimals is None else self.decimals
+
+    @property
+    def layout(self) -> tuple[BoxField, ...]:
+        """Which four numbers give a box: `XYXY`, `XYWH` or `CXCYWH`; empty where FIELDS has none of them."""
+        return next((layout for layout in LAYOUTS if set(layout) == set(self.fields) - {"class", "score"}), ())
+
+
+BOX_DEFAULTS = BoxConvention()

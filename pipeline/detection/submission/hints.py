@@ -1,0 +1,49 @@
+"""What suggests, without proving it, that boxes of another program were written in another way than they are read.
+
+Of many boxes some are at the right of their image, and smaller than what is left of them. Read as left, top, width and
+height, boxes that were written by their corners are all wider than that, since their right is beyond their left. Shares
+of the image that are read as pixels are all within the first pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from pipeline.config.box_convention import XYWH, XYXY
+from pipeline.config.competition import Competition
+from pipeline.detection.boxes import Detections
+
+MIN_BOXES = 50  # fewer may all be at the left of their images, or at the right
+MIN_IMAGES = 10  # with boxes
+ALMOST_ALL = 0.99
+
+
+def hints(images: Iterable[tuple[str, Detections]], competition: Competition) -> list[str]:
+    """Returns what suggests another order of the numbers, or other units.
+
+    Args:
+        images: id and boxes of each image, as read from the file.
+        competition: how they were read.
+    """
+    own = competition.box_convention
+    parts = [found.xyxy for _, found in images if len(found.xyxy)]
+    if len(parts) < MIN_IMAGES or sum(map(len, parts)) < MIN_BOXES:
+        return []
+    xyxy_N4 = np.concatenate(parts)
+    if np.abs(xyxy_N4).max() <= 1 and not own.normalised:
+        return [
+            "all boxes are within the first pixel: they may be shares of the image (BOX_CONVENTION.NORMALISED: true)"
+        ]
+    sides_N2 = xyxy_N4[:, 2:] - xyxy_N4[:, :2]
+    form = competition.submission.format
+    layout = {"coco_results": XYWH, "nuscenes_boxes": XYXY}.get(form, own.layout)
+    without_area = float((sides_N2 <= 0).any(1).mean())
+    if layout == XYXY and without_area > 1 - ALMOST_ALL:
+        return [f"{without_area:.1%} of all boxes have no area: right and bottom may be width and height"]
+    large = float((sides_N2 > xyxy_N4[:, :2]).all(1).mean())
+    if layout == XYWH and large >= ALMOST_ALL:
+        beyond = "are larger than what is left of them and above"
+        return [f"{large:.1%} of all boxes {beyond}: width and height may be right and bottom"]
+    return []
