@@ -21,7 +21,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
 from pipeline.files import GIB, atomic_path, check_disk, sync_folder
-from pipeline.paths import DEMO, Folders, descriptor, shown
+from pipeline.paths import DEMOS, Folders, descriptor, shown
 from pipeline.submission.kaggle import ask, connect
 from pipeline.wording import did_you_mean
 
@@ -59,10 +59,10 @@ def fetch(competition: Competition, target: Path) -> None:
     Raises:
         UserError: it cannot be downloaded; no client, credentials, network, permission or space; damaged or unsafe.
     """
-    if competition.name == DEMO:
+    if competition.name in DEMOS:
         from pipeline.demo.write import generate
 
-        generate(target)
+        generate(target, labels=DEMOS[competition.name])
         return
     fetch_into = _fetch_camvid if competition.name == "camvid" else _fetch_from_kaggle
     if fetch_into is _fetch_from_kaggle and competition.kaggle_slug is None:

@@ -15,6 +15,8 @@ CONFIGS = PROJECT / "configs"
 KAGGLE = Path("/kaggle")  # a notebook's `input`, mounted read-only, and `working`, which is kept
 DEMO = "demo"  # the competition that the project draws itself
 DEMO_FOLDER = PROJECT / "data" / DEMO
+DEMO_BOXES = "demo_boxes"  # the same images with boxes
+DEMOS = {DEMO: "masks", DEMO_BOXES: "boxes"}  # the labels of each competition that is drawn
 
 # Below a run's folder, in the order in which the stages write them.
 CONFIG = "config.yaml"
@@ -55,6 +57,8 @@ METRICS = "metrics.json"
 PER_IMAGE = "per_image.csv"
 CONFUSION = "confusion.csv"
 DIAGNOSIS = "diagnosis.json"  # sums over validation images: calibration, errors by size and distance
+BOX_FACTS = "boxes.json"  # of detections: precision by recall, kinds of errors
+ANCHORS = "anchors.json"  # how well RetinaNet's anchors fit the labelled boxes
 SUSPICIOUS = "suspicious.csv"  # regions where a sure prediction and the mask differ
 CROPS = "suspicious"  # the first of them as images
 GALLERY = "gallery"  # all validation images, for the page
@@ -78,6 +82,7 @@ EXPORT = "exported"  # the network for other programs
 PLOTS = "plots"
 PANELS = "panels"
 SAMPLES_PLOT = f"{PLOTS}/samples.png"
+ANCHORS_PLOT = f"{PLOTS}/anchors.png"
 PSEUDO_PLOT = f"{PLOTS}/pseudo_labels.png"
 PLAN_PLOT = f"{PLOTS}/plan.png"
 TILE_PLOTS = f"{PLOTS}/tile_grid_*.png"

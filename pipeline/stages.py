@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import stage_inputs as inputs
 from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
+    ANCHORS,
+    ANCHORS_PLOT,
     AVERAGE,
     BEST,
     CHOSEN,
@@ -109,14 +111,11 @@ STAGES = (
         "tile",
         "cut the scales into the tile store, draw augmented samples",
         lazy("pipeline.work.tile:tile"),
-        settings=inputs.with_pseudo(
-            (*inputs.SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
-            *("PSEUDO.TEACHER", "PSEUDO.IMAGES"),
-        ),
+        settings=inputs.tile_keys,
         reads=inputs.with_pseudo((TRAIN_CATALOG, LABELS, IMAGES, SPLIT), PSEUDO_TABLE, PSEUDO_LABELS),
         reads_outside=lazy("pipeline.work.teacher:tiled_images"),
         writes=(TILES, SAMPLES_PLOT),
-        leaves=(TILE_PLOTS,),
+        leaves=(TILE_PLOTS, ANCHORS, ANCHORS_PLOT),
         is_shared=True,
         lacks=lazy("pipeline.work.inputs:lacks_tiles"),
         done="tiled",
@@ -295,7 +294,7 @@ DECODING_TAKEN = _variant(
     is_shared=False,
 )
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
-TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
+TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION", "boxes": "pipeline.detection.task:BOXES"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 

@@ -149,7 +149,7 @@ class Labels(Protocol):
     Attributes:
         problems: what is wrong before any image is looked at.
         notices: what is unusual, a sentence each, once all labels were inspected.
-        planes: values per pixel of a label, (H, W, planes); None: one, (H, W).
+        planes: values per pixel of a label, (H, W, planes); None: one, (H, W); 0: a label is no pixels, see `values`.
     """
 
     problems: Sequence[Any]
@@ -164,6 +164,9 @@ class Labels(Protocol):
 
     def read(self, row: Any) -> Any:
         """Returns the label of a row."""
+
+    def values(self, row: Any) -> Any:
+        """Returns the label of a row as plain values, as a tile store keeps it where `planes` is 0."""
 
     def content(self, row: Any) -> str:
         """Returns a hash of all that the label of a row is read from."""
@@ -211,6 +214,8 @@ class Learning:
 @dataclass(frozen=True)
 class Task:
     """The functions of one task. Each field says what its function is given and returns.
+
+    Those of pseudo-labels and `export` are None of a task that cannot do this.
 
     Attributes:
         find_labels: (competition, folder) to plain values: what has to be found in the files of how labels are stored.
@@ -281,9 +286,6 @@ class Task:
     class_presence: Callable[[pd.DataFrame], np.ndarray]
     class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
     build_store: Callable[[Run, pd.DataFrame], Path]
-    pseudo_label: Callable[[Run, Sequence[Any]], tuple[np.ndarray, dict[str, Any]]]
-    build_pseudo_store: Callable[[Run, Path, pd.DataFrame], Path]
-    draw_pseudo_labels: Callable[[Run, Path, pd.DataFrame], None]
     train_data: Callable[..., Any]
     valid_data: Callable[[Run, Path, pd.DataFrame], Any]
     collate_train: Callable[[list], Batch]
@@ -294,7 +296,6 @@ class Task:
     build_network: Callable[[Loaded], nn.Module]
     learning: Callable[[Run, torch.device], Learning]
     make_predictor: Callable[..., Any]
-    export: Callable[[Any, tuple[int, int], Path], dict[str, Any]]
     predict: Callable[[Any, Iterable[Batch]], Iterator[tuple[str, Any]]]
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
     pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
@@ -313,3 +314,7 @@ class Task:
     empty: Callable[[Competition, tuple[int, int]], Any]
     member_order: Callable[[Run, Mapping[str, Any]], list[int]]
     reduced: Callable[[Mapping[str, Any], Sequence[int]], tuple[dict[str, Any], str]]
+    pseudo_label: Callable[[Run, Sequence[Any]], tuple[np.ndarray, dict[str, Any]]] | None = None
+    build_pseudo_store: Callable[[Run, Path, pd.DataFrame], Path] | None = None
+    draw_pseudo_labels: Callable[[Run, Path, pd.DataFrame], None] | None = None
+    export: Callable[[Any, tuple[int, int], Path], dict[str, Any]] | None = None

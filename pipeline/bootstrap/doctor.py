@@ -18,7 +18,7 @@ from pipeline.bootstrap import findings as find
 from pipeline.bootstrap.findings import Finding
 from pipeline.bootstrap.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
-from pipeline.paths import CONFIGS, DEMO, PROJECT, Folders, shown
+from pipeline.paths import CONFIGS, DEMO, DEMOS, PROJECT, Folders, shown
 
 LIMIT_S = 4.0  # how long to wait for answers of the network, the driver and an import
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes about 100 MB
@@ -71,8 +71,14 @@ def competitions(folders: Folders) -> list[Finding]:
         if folder is not None:
             counts = [f"{count} {what}" for what in ("train", "test") if (count := _num_rows(folder / f"{what}.csv"))]
             findings.append(Finding(name, " + ".join(counts) or "no train.csv, no test.csv", shown(folder)))
-        elif name == DEMO:
-            findings.append(Finding(name, "not generated yet", "./run.sh demo generates it"))
+        elif name in DEMOS:
+            findings.append(
+                Finding(
+                    name,
+                    "not generated yet",
+                    "a run on it generates it" if name != DEMO else "./run.sh demo generates it",
+                )
+            )
         else:
             searched = ", ".join(shown(folder) for folder in folders.data)
             fix = f"DATA_DIR=/folder/that/contains/{name}"

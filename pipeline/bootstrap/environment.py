@@ -73,7 +73,7 @@ def prepare_environment(venv: Path, needs_tests: bool) -> None:
             target = existing or create_target(strategy, base, venv)
             is_ours = strategy != "in_place"
             missing = install_missing(Installation(target, base, is_ours, venv / UNFINISHED, lock), requirements)
-            essential = [line for line in missing if needs_tests or line.kind != "tests"]
+            essential = [line for line in missing if needs_tests or not line.is_for_tests]
             if not essential:
                 break
         else:
@@ -93,7 +93,7 @@ def choose_strategies(base: Interpreter, requirements: Sequence[Requirement]) ->
     is_there = torches <= set(base.distributions) and not any(line.name in torches for line in missing)
     if not is_there or not _torch_imports(base):
         return ["separate"]
-    needs_change = any(line.name in base.distributions and line.kind != "tests" for line in missing)
+    needs_change = any(line.name in base.distributions and not line.is_for_tests for line in missing)
     can_add = os.access(base.site, os.W_OK) and not base.is_managed and not needs_change
     in_place: list[Strategy] = ["in_place"] if can_add or not missing else []
     # A layer shows the packages of a real installation only, not those of another virtual environment.

@@ -199,7 +199,7 @@ def packages(requirements: Sequence[Requirement], distributions: Mapping[str, st
     findings = []
     for line in requirements:
         version, expected = distributions.get(line.name), str(line).removeprefix(line.name) or "any"
-        state, purpose = ("note", " (only for ./run.sh test)") if line.kind == "tests" else ("bad", "")
+        state, purpose = ("note", " (only for ./run.sh test)") if line.is_for_tests else ("bad", "")
         fault = Finding(line.name, version or "-", f"needs {expected}{purpose}", state, REINSTALL)
         findings.append(Finding(line.name, version or "", expected) if satisfies(version, line.bounds) else fault)
     return findings

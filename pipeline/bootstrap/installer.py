@@ -64,7 +64,7 @@ def install_missing(installation: Installation, requirements: Sequence[Requireme
         install(installer, installation, missing)
         found = inspect_python(installation.target.executable)
         missing = unmet(requirements, found.distributions if found else {})
-        if all(line.kind == "tests" for line in missing):
+        if all(line.is_for_tests for line in missing):
             break
     return missing
 
@@ -99,10 +99,10 @@ def install(installer: list[str], installation: Installation, missing: Sequence[
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("".join(f"{line}\n" for line in pinned))
-        for kind in ("run", "no-deps", "tests"):
+        for kind in ("run", "no-deps", "tests", "tests-no-deps"):
             lines = [str(line) for line in missing if line.kind == kind]
             options = [f"--constraint={constraints}"] if pinned else []
-            if kind == "no-deps":
+            if kind.endswith("no-deps"):
                 options = ["--no-deps"]
             if lines and not _run(installation, [*installer, *offline_options(), *options, *lines]):
                 return

@@ -24,7 +24,7 @@ from pipeline.paths import PROJECT
 
 OLDEST_PYTHON = (3, 10)
 
-_LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?\S.*")
+_LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests|tests-no-deps):\s*)?\S.*")
 _BOUND = re.compile(r"(?P<operator>==|!=|>=|<=|<|>)\s*(?P<version>\d+(\.\d+)*)")
 _COMPARE = dict(zip(("==", "!=", ">=", "<=", ">", "<"), (eq, ne, ge, le, gt, lt), strict=True))
 
@@ -35,7 +35,12 @@ class Requirement:
 
     name: str
     bounds: tuple[tuple[str, str], ...]  # (">=", "2.6")
-    kind: Literal["run", "no-deps", "tests"]
+    kind: Literal["run", "no-deps", "tests", "tests-no-deps"]
+
+    @property
+    def is_for_tests(self) -> bool:
+        """Whether only tests need it."""
+        return self.kind.startswith("tests")
 
     def __str__(self) -> str:
         return self.name + ",".join(operator + version for operator, version in self.bounds)

@@ -43,9 +43,12 @@ def export_command(options: Parser, arguments: Sequence[str]) -> None:
 def _export(run: Run, folder: Path) -> None:
     from pipeline.training.assemble import load_predictor, predicting_content
 
+    export = run.task.export
+    if export is None:
+        raise UserError(f"{run.name} finds boxes; only networks for classes of pixels can be exported")
     predictor = load_predictor(run, predicting_content(run))
     try:
-        facts = run.task.export(predictor, _usual_size(run), folder)
+        facts = export(predictor, _usual_size(run), folder)
     except ImportError as error:
         python = shown(Path(sys.executable))
         raise UserError(

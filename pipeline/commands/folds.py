@@ -164,7 +164,7 @@ def ensemble_words(folds: Folds, run_name: str, folders: Folders) -> str:
 
     paths = folders.run(run_name)
     metrics, held_out = read_metrics(paths.folder), read_json(paths / ENSEMBLE)["held_out"]
-    scores = [score for score in (metrics.main, metrics.scores["miou"]) if score.mean is not None]
+    scores = [score for score in (metrics.main, metrics.scores.get("miou")) if score and score.mean is not None]
     words = ", ".join(dict.fromkeys(f"{score.label} {score.mean:.4f}" for score in scores))
     least, most = held_out["least"], held_out["most"]
     members = f"{least} member{'' if least == 1 else 's'}" if least == most else f"{least} to {most} members"

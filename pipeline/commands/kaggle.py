@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
-from pipeline.paths import DEMO, NOTEBOOKS, Folders, descriptor, shown
+from pipeline.paths import DEMOS, NOTEBOOKS, Folders, descriptor, shown
 from pipeline.wording import hours_of, size
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     if hours is None:
         raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
     slug, data = slug_for(run.name, kind), chosen.data
-    if competition.kaggle_slug is None and data is None and competition.name != DEMO:
+    if competition.kaggle_slug is None and data is None and competition.name not in DEMOS:
         raise UserError(
             f"{competition.name} is not a Kaggle competition. Upload its folder as a dataset of that name "
             f"(kaggle datasets create), then add --data {owner}/{competition.name}"
@@ -139,7 +139,7 @@ def folder_of_test(competition: Competition, data: str | None) -> str | None:
     Raises:
         UserError: the competition's file does not say where they are.
     """
-    if competition.name == DEMO and data is None:
+    if competition.name in DEMOS and data is None:
         return None
     if not (competition.test_csv or competition.test_images):
         raise UserError(

@@ -106,6 +106,7 @@ def chosen_competition(options: Parser, given: str | None, files: Sequence[Path]
         UserError: a file does not exist, no competition is named, or two files are from different ones.
     """
     from pipeline.config.load import competition_names, load_competition
+    from pipeline.submission.file import origin_path
 
     for file in files:
         if not file.is_file():
@@ -117,7 +118,7 @@ def chosen_competition(options: Parser, given: str | None, files: Sequence[Path]
         pairs = "; ".join(f"{file} is from {name}" for file, name in found.items())
         raise UserError(f"{options.prog}: {pairs}. To treat both as one competition's, add --competition NAME")
     if not found:
-        origins = " or ".join(str(file.with_suffix(".json")) for file in files)
+        origins = " or ".join(str(origin_path(file)) for file in files)
         why = f"no {origins} names the competition" if files else "no competition is named"
         raise UserError(f"{options.prog}: {why}; add --competition NAME, one of {', '.join(competition_names())}")
     return load_competition(next(iter(found.values())))

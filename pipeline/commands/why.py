@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.commands.table import Parser
 from pipeline.commands.words import split_words
 from pipeline.errors import UserError
-from pipeline.paths import DEMO, DEMO_FOLDER
+from pipeline.paths import DEMO_FOLDER, DEMOS
 from pipeline.wording import duration
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def why_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.engine.explain import explain
 
     run = open_run(chosen.name, overrides)
-    if run.loaded.competition.name == DEMO and run.loaded.config.datasets.directory is None:
+    if (name := run.loaded.competition.name) in DEMOS and run.loaded.config.datasets.directory is None:
         # A stage that is asked for its files draws the demo where it is gone; of a named folder it says that it is.
-        run = open_run(chosen.name, [*overrides, f"DATASETS.DIRECTORY={DEMO_FOLDER}"])
+        run = open_run(chosen.name, [*overrides, f"DATASETS.DIRECTORY={DEMO_FOLDER.with_name(name)}"])
     check_stages(stages, run)
     found = {one.stage: one for one in explain(run)}
     if run.name != chosen.name:

@@ -16,6 +16,8 @@ from pipeline.wording import nearest
 
 LIBRARY = "segmentation_models_pytorch"
 OURS = ("DeepLabV2", "PlainUnet")
+# Networks that find boxes, and the losses that each is trained by.
+DETECTORS = {"RetinaNet": ("sigmoid_focal", "smooth_l1"), "YOLOX": ("iou", "conf", "cls", "l1")}
 NO_ENCODER = "none"  # MODEL.ENCODER.NAME of networks that have none of the library's
 OWN_CODE = re.compile(r"([A-Za-z0-9_-]+\.py):([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -42,8 +44,20 @@ def own_code(name: str) -> tuple[str, str] | None:
     return match.groups() if match else None
 
 
-def why_not_named(name: str) -> str | None:
-    """Returns why MODEL.NAME is refused, with what to write instead, or None."""
+def why_not_named(name: str, finds_boxes: bool = False) -> str | None:
+    """Returns why MODEL.NAME is refused, with what to write instead, or None.
+
+    Args:
+        finds_boxes: whether it must be a network that finds boxes.
+
+    >>> why_not_named("Unet", finds_boxes=True)
+    "found 'Unet', expected a network that finds boxes: RetinaNet or YOLOX"
+    """
+    if finds_boxes:
+        known = f"a network that finds boxes: {' or '.join(DETECTORS)}"
+        return None if name in DETECTORS else f"found {name!r}, expected {known}"
+    if name in DETECTORS:
+        return f"found {name!r}, which finds boxes, but the competition's TASK is segmentation; write for example Unet"
     library = library_architectures()
     if own_code(name) or not library or name in (*library, *OURS):
         return None

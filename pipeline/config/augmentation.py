@@ -33,6 +33,7 @@ class Tile:
     width: Count
     height: Count
     sets: tuple[tuple[Count, Count, Count, Count] | tuple[SizeFactor, TileOverlap], ...]
+    min_visible: Share = 0.3
 
 
 @dataclass(frozen=True)

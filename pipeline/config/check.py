@@ -8,9 +8,10 @@ from itertools import chain
 
 from pipeline.config.architectures import why_encoder_does_not_fit, why_not_named
 from pipeline.config.check_augmentation import augmentation_problems
+from pipeline.config.check_box_settings import OF_MEMBERS, box_problems
 from pipeline.config.check_pseudo import pseudo_problems
 from pipeline.config.check_ranks import rank_problems
-from pipeline.config.competition import OF_VOLUMES, Competition
+from pipeline.config.competition import OF_BOXES, OF_VOLUMES, Competition
 from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
@@ -38,7 +39,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
     of_data += (augmentation_problems(config), pseudo_problems(config, competition, plan))
-    of_data += (rank_problems(config),)
+    of_data += (rank_problems(config), box_problems(config, competition, plan))
     of_members = (
         _split(config),
         _all_data(config),
@@ -48,7 +49,8 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         _ensemble(config, competition, origins),
         _decode(config, competition),
     )
-    for key, why in chain(_names(config), _model(config), *of_data, *of_members, _window_and_rates(config)):
+    of_names = (_names(config), _model(config, competition))
+    for key, why in chain(*of_names, *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
 
@@ -68,9 +70,11 @@ def _names(config: Config) -> Problems:
         )
 
 
-def _model(config: Config) -> Problems:
+def _model(config: Config, competition: Competition) -> Problems:
     model, encoder = config.model, config.model.encoder
-    if why := why_not_named(model.name):
+    if config.ensemble.members is not None:  # which has no network of its own
+        return
+    if why := why_not_named(model.name, competition.has_boxes):
         yield "MODEL.NAME", why
     if why := why_encoder_does_not_fit(model.name, encoder.name, encoder.weights):
         yield "MODEL.ENCODER.NAME", why
@@ -126,7 +130,8 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
     if config.solver.monitor == "valid_loss" and changes:
         # The validation loss is that of LOSS_FN.MIX in all phases. While another loss is minimised it may rise although
         # the scores rise: the best weights would then be those from before the change.
-        why = "a phase changes the loss, but valid_loss is always that of LOSS_FN.MIX; set SOLVER.MONITOR: valid_dice"
+        score = "valid_ap" if competition.has_boxes else "valid_dice"
+        why = f"a phase changes the loss, but valid_loss is always that of LOSS_FN.MIX; set SOLVER.MONITOR: {score}"
         yield "SOLVER.PLAN", f"{config.solver.plan}: {why}"
 
 
@@ -134,6 +139,9 @@ def _monitor(config: Config, competition: Competition) -> Problems:
     score = config.solver.monitor.removeprefix("valid_")
     if score == "pixel_accuracy" and competition.is_multilabel:
         yield "SOLVER.MONITOR", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; set valid_dice"
+    if config.solver.monitor != "valid_loss" and competition.has_boxes != (score in OF_BOXES):
+        what, own = ("boxes", "valid_ap") if competition.has_boxes else ("masks", "valid_dice")
+        yield "SOLVER.MONITOR", f"{score} is no score of {what}, which {competition.name} has; set {own} or valid_loss"
     if score in OF_VOLUMES:
         why = f"{score} needs whole volumes, but training validates single images; set valid_{OF_VOLUMES[score]}"
         yield "SOLVER.MONITOR", why
@@ -244,7 +252,7 @@ def _ensemble(config: Config, competition: Competition, origins: Mapping[str, st
         yield "ENSEMBLE.MEMBERS", f"{len(members)} members; give two or more, or null"
     if (twice := first_repeated(members)) is not None:
         yield "ENSEMBLE.MEMBERS", f"{twice} is given twice; to give it more weight use METHOD: WEIGHTED"
-    if weights is not None and method != "WEIGHTED":
+    if weights is not None and method not in ("WEIGHTED", *OF_MEMBERS):
         yield "ENSEMBLE.WEIGHTS", f"METHOD {method} has no weights; set METHOD: WEIGHTED"
     if config.decode.offsets == "fitted" and method not in ("AP", "WEIGHTED"):
         found = f"fitted needs mean probabilities, which METHOD {method} does not have"

@@ -62,6 +62,7 @@ Kind = Literal["config", "plan", "competition", "study"]
 FOLDER_OF: dict[Kind, str] = {"config": "", "plan": "plans", "competition": "competitions", "study": "studies"}
 # Keys of a competition's description on which no result depends.
 ABOUT = ("NAME", "TITLE", "KAGGLE_SLUG", "REPOSITORY", "LICENCE")
+LATER = ("BOXES",)  # added when there were finished runs, which stay what they are where such a key is not given
 COMBINING_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT")  # of an ensemble, not passed on to its members
 PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
@@ -109,7 +110,9 @@ class Loaded:
         settings = {key: value for key, value in self.values.items() if not is_machine_key(key)}
         settings |= ranks_that_count(self.values)
         settings["SOLVER.PLAN"] = [vars(phase) for phase in self.plan]
-        fields = flatten(self.competition)
+        fields = {
+            key: value for key, value in flatten(self.competition).items() if key not in LATER or value is not None
+        }
         return settings | {("ABOUT." if key in ABOUT else "COMPETITION.") + key: fields[key] for key in fields}
 
     @property

@@ -18,6 +18,7 @@ from pipeline.wording import did_you_mean
 SALEHI_ALPHA, SALEHI_BETA = 0.3, 0.7  # weights of false positives and false negatives that the Tversky paper found best
 CIFAR_T1, CIFAR_T2 = 0.8, 1.2  # temperatures of loss and softmax that the bi-tempered paper used on CIFAR-100
 FOCAL_GAMMA = 2.0  # the best one of the focal paper
+SMOOTH_L1_BETA = 1 / 9  # below which the error is squared; as in Detectron, the code of the focal paper
 
 # Of losses that are means over pixels. `stride`: only the pixels of every so many rows and columns count. `top`: only
 # this share of them, those of the highest loss.
@@ -31,7 +32,7 @@ CERTAINTY = {
     "below": Setting(Range(least=0, most=1), 0.0),
     "smooth": Setting(Range(least=0, most=0.9), 0.0),
 }
-SETTINGS: dict[str, dict[str, Setting]] = {
+OF_PIXELS: dict[str, dict[str, Setting]] = {
     "dice": {},
     "jaccard": {},
     "ce": PIXELS | CERTAINTY,
@@ -50,6 +51,19 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     "boundary": {},
     "bce": PIXELS | CERTAINTY | {"positive": Setting(Range(above=0, most=1e4), 1.0)},
 }
+# Of boxes: the losses of RetinaNet (Lin et al. 2017) and of YOLOX (Ge et al. 2021), with the numbers of these papers.
+OF_BOXES: dict[str, dict[str, Setting]] = {
+    "sigmoid_focal": {
+        "alpha": Setting(Range(least=0, most=1), 0.25),
+        "gamma": Setting(Range(least=0, most=10), FOCAL_GAMMA),
+    },
+    "smooth_l1": {"beta": Setting(Range(least=0, most=10), SMOOTH_L1_BETA)},
+    "iou": {},
+    "conf": {},
+    "cls": {},
+    "l1": {},
+}
+SETTINGS = OF_PIXELS | OF_BOXES
 LOSS_NAMES = tuple(SETTINGS)
 EXAMPLE = "0.7 ce + 0.3 tversky(alpha=0.3, beta=0.7)"
 
@@ -93,6 +107,16 @@ def _read_term(term: str) -> tuple[str, float]:
         raise Mismatch("tversky: alpha and beta are both 0, and no error would cost anything; raise one")
     own = {word: value for word, value in values.items() if value != known[word].default}
     return f"{loss}({settings_text(own, ' ')})" if own else loss, weight
+
+
+def term_settings(name: str) -> dict[str, float]:
+    """Returns all settings of a term by its name, those by default included.
+
+    >>> term_settings("tversky(beta=1)")
+    {'alpha': 0.3, 'beta': 1.0}
+    """
+    loss, own = term_parts(name)
+    return {word: own.get(word, setting.default) for word, setting in SETTINGS[loss].items()}
 
 
 @functools.cache

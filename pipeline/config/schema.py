@@ -15,6 +15,7 @@ from pipeline.config.plain_yaml import Range
 from pipeline.config.ranges import ClassNames, Count, CountOrZero, NotNegative, Positive, Share
 
 TTA_SCALES = (0.75, 1.0, 1.25)  # a wider range costs more than it gives on street and drone images
+NUM_SEEDS = 2**24  # the seed of one step is (seed << 40) + its position
 STRIDE = 32  # frames are multiples of it, or of more where a network's own stride is larger
 Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
 # A value of MODEL.OPTIONS; which options there are, and of which type, the architecture's own signature says.
@@ -27,7 +28,7 @@ class Experiment:
     suffix: str
     load_prev: str | None
     load_part: Literal["all", "fitting", "classes"]
-    seed: Annotated[int, Range(least=0, most=2**24 - 1)] | None  # the seed of one step is (seed << 40) + its position
+    seed: Annotated[int, Range(least=0, most=NUM_SEEDS - 1)] | Literal["random"] | None
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,14 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Detections:
+    suppress: Literal["nms", "soft_nms"] = "nms"
+    overlap: Annotated[float, Range(above=0, most=1)] = 0.5
+    score: Annotated[float, Range(least=0, most=0.99)] = 0.05
+    most: Count = 100
+
+
+@dataclass(frozen=True)
 class Predict:
     mode: Literal["full", "window"]
     window: tuple[Count, Count]
@@ -188,6 +197,7 @@ class Predict:
     tta_space: Literal["probs", "logits"]
     scales: tuple[Annotated[float, Range(least=0.1, most=4)], ...] | None
     scale_weights: tuple[Positive, ...] | None
+    detections: Detections = Detections()
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -203,7 +213,7 @@ class Predict:
 @dataclass(frozen=True)
 class Ensemble:
     members: tuple[str, ...] | None
-    method: Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
+    method: Literal["AP", "BP", "MW", "GEO", "WEIGHTED", "WBF", "NMS"]
     weights: tuple[NotNegative, ...] | tuple[tuple[NotNegative, ...], ...] | Literal["fitted"] | None
     stream: bool
 

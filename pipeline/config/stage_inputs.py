@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.paths import (
     AVERAGE,
     BEST,
+    BOX_FACTS,
     CANDIDATES,
     CLASSES,
     CLOCK,
@@ -80,11 +81,11 @@ ALL = (
 )
 # Files: what training reads of the images, and what the report shows.
 CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
-DIAGNOSED = (DIAGNOSIS, SUSPICIOUS, CROPS, GALLERY)  # left by `evaluate` for the report alone
+DIAGNOSED = (DIAGNOSIS, BOX_FACTS, SUSPICIOUS, CROPS, GALLERY)  # left by `evaluate` for the report alone
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
     *(PLAN_CHANGES, CONFUSION, AVERAGE, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS, SCENES, DIAGNOSIS, SUSPICIOUS),
-    GALLERY_LIST,
+    *(BOX_FACTS, GALLERY_LIST),
 )
 LEFT_BY_TRAINING = (
     *(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, CLOCK, PLAN_FILE, MEMORY, EVENTS, SCENES),
@@ -107,6 +108,13 @@ def with_pseudo(names: tuple[str, ...], *own: str) -> Callable[[Any], tuple[str,
     Without them no result depends on their keys and files, and none is made anew because they exist.
     """
     return lambda run: (*names, *(own if run.loaded.has_pseudo_labels else ()))
+
+
+def tile_keys(run: Any) -> tuple[str, ...]:
+    """Returns the keys of `tile`: of boxes also those of the anchors, whose fit to the boxes is drawn."""
+    cutting = (*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED")
+    anchors = ("MODEL.NAME", "MODEL.OPTIONS", "DATASETS.INPUT_SCALE") if run.loaded.competition.has_boxes else ()
+    return (*with_pseudo(cutting, "PSEUDO.TEACHER", "PSEUDO.IMAGES")(run), *anchors)
 
 
 def train_keys(run: Any) -> tuple[str, ...]:

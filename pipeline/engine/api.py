@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.pools import LocalPool, Pool
@@ -87,8 +88,9 @@ def open_run(
     """
     from pipeline.stages import stages_of, task_of  # the tables name all folders; nothing else here imports upward
 
-    loaded = load(name, tuple(overrides), trust_code)
     folders, stop = folders or Folders.from_environment(), Stop() if stop is None else stop
+    loaded = load(name, tuple(overrides), trust_code)
+    loaded = with_drawn_seed(loaded, folders.run(loaded.run).folder)
     budget_s = budget_seconds(loaded.config.runtime.time_budget_hours, folders.runs)
     if budget_s is not None and stop.deadline is None:  # of many runs, the budget is for all together
         stop.set_budget(budget_s)

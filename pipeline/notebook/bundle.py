@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.load import Loaded, load
 from pipeline.config.members import load_members, member_command, overrides_of
 from pipeline.engine.run import Run, Stage
@@ -45,7 +46,7 @@ def runs_of(run: Run) -> Iterator[Run]:
     """Yields a run and, of an ensemble, the runs of its members."""
     yield run
     for member in load_members(run.loaded) if run.loaded.is_ensemble else ():
-        yield run.of(member)
+        yield run.of(with_drawn_seed(member, run.folders.run(member.run).folder))
 
 
 def write_bundle(run: Run, folder: Path) -> list[Path]:

@@ -59,7 +59,7 @@ def needed_pins() -> list[str]:
     from packaging.requirements import Requirement
 
     lines = parse_requirements((PROJECT / "requirements.txt").read_text())
-    waiting = [line.name for line in lines if line.kind != "tests"]
+    waiting = [line.name for line in lines if not line.is_for_tests]
     alone = {*ON_THE_IMAGE, *(line.name for line in lines if line.kind == "no-deps")}
     found: dict[str, str] = {}
     while waiting:

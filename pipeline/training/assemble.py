@@ -161,7 +161,7 @@ def start_learner(run: Run) -> Learner:
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
     network = _build_network(run)
     if loaded.config.experiment.load_prev is None:
-        load_encoder(network, loaded.config.model.encoder, run.folders.weights)
+        load_encoder(network, loaded.config.model.encoder, run.folders.weights, run.log)
     else:
         load_previous(run, network)
     learner = build_learner(loaded.config, network)

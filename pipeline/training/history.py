@@ -118,7 +118,9 @@ def missed_class_lines(state: TrainState, learning: Learning, is_last: bool = Fa
     scores = (f"{learning.class_label} {state.class_scores[index]:.3f}" for index in missed)
     named = ", ".join(f"{learning.classes[index]} ({score})" for index, score in zip(missed, scores, strict=True))
     fewest = min(counts[index] for index in missed)
-    return [f"never found in {fewest} validations: {named}; the scores come from images without the class"]
+    has_scores = any(state.class_scores[index] for index in missed)
+    why = "; the scores come from images without the class" if has_scores else ""
+    return [f"never found in {fewest} validations: {named}{why}"]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -157,6 +157,19 @@ def freeze(network: nn.Module, names: Sequence[str]) -> None:
         raise UserError(f"FREEZE: {', '.join(names)} leaves nothing to learn; freeze less")
 
 
+def frozen_words(network: nn.Module) -> str:
+    """Returns which parts of a network are frozen and which learn, with their parameters, for the log."""
+    listed: dict[str, list[str]] = {"frozen": [], "learning": []}
+    for name, part in network.named_children():
+        sizes = {False: 0, True: 0}
+        for param in part.parameters():
+            sizes[param.requires_grad] += param.numel()
+        for key, size in (("frozen", sizes[False]), ("learning", sizes[True])):
+            if size:
+                listed[key].append(f"{name} ({size / 1e6:.1f} M parameters)")
+    return "; ".join(f"{key}: {', '.join(parts)}" for key, parts in listed.items() if parts)
+
+
 def _parts_named(network: nn.Module, name: str) -> list[nn.Module]:
     if name == "batch_norm":
         return [module for module in network.modules() if isinstance(module, BatchNorm)]

@@ -35,7 +35,7 @@ from pipeline.training.history import (
     write_changes,
     write_rows,
 )
-from pipeline.training.learner import Learner, freeze, validated_weights
+from pipeline.training.learner import Learner, freeze, frozen_words, validated_weights
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.ranks import group
 from pipeline.training.resume import course_of, made_from
@@ -162,6 +162,8 @@ def begin_epoch(training: Training, phase: Phase) -> None:
             training.run.log(f"phase {phase.name}: back to the best weights, of epoch {state.best_epoch}")
     training.learner.network.train()
     freeze(training.learner.network, phase.freeze)
+    if phase.freeze and state.phase_epoch == 0 and state.step == 0:
+        training.run.log(frozen_words(training.learner.network))
     training.learner.join_ranks()
 
 

@@ -70,7 +70,7 @@ def check_room(run: Run) -> None:
         names += [member.name] if due else []
     if names:
         more = f"about {total:,} bytes more ({total / GIB:.2f} GiB) than now"
-        run.log(f"disk: the probabilities of {len(names)} members will take {more}")
+        run.log(f"disk: the predictions of {len(names)} members will take {more}")
         try:
             check_disk(run.folders.runs, total, f"storing the probabilities of {len(names)} members")
         except DiskTooSmall as error:

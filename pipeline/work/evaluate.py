@@ -104,5 +104,5 @@ def scores_line(metrics: Mapping[str, Any]) -> str:
     scores = sorted(metrics["scores"].items(), key=lambda item: item[0] != main)
     means = "  ".join(text(name, family["mean"]) for name, family in scores)
     over = names[0] if len(names) == 1 else f"{len(names)} classes"
-    guess = f"always predicting {majority['class']}: {text(main, majority['scores'][main])}"
-    return f"validation  {means}  (over {over}; {guess})"
+    guess = f"; always predicting {majority['class']}: {text(main, majority['scores'][main])}" if majority else ""
+    return f"validation  {means}  (over {over}{guess})"

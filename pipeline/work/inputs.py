@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.architectures import own_code
 from pipeline.config.competition import MaskCsv
+from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.members import load_members, member_names
 from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
@@ -25,8 +26,8 @@ from pipeline.errors import UserError
 from pipeline.paths import (
     BEST,
     CONFIGS,
-    DEMO,
     DEMO_FOLDER,
+    DEMOS,
     HISTORY,
     INDEX,
     PROBS,
@@ -51,13 +52,14 @@ if TYPE_CHECKING:
 
 
 def competition_folder(run: Run) -> Path:
-    """Returns the folder of the run's competition; the demo competition is generated when it is not there yet."""
-    directory = run.loaded.config.datasets.directory
-    if run.loaded.competition.name == DEMO and directory is None:
-        from pipeline.demo.write import generate  # draws with OpenCV and NumPy, and only this competition needs it
+    """Returns the folder of the run's competition; the demo competitions are generated when they are not there yet."""
+    directory, name = run.loaded.config.datasets.directory, run.loaded.competition.name
+    if name in DEMOS and directory is None:
+        from pipeline.demo.write import generate  # draws with OpenCV and NumPy, and only these competitions need it
 
-        generate(DEMO_FOLDER)
-        return DEMO_FOLDER
+        folder = DEMO_FOLDER.with_name(name)
+        generate(folder, labels=DEMOS[name])
+        return folder
     return find_folder(run.loaded.competition, run.folders.data, directory)
 
 
@@ -84,10 +86,16 @@ def training_files(run: Run) -> Sources:
     competition, folder = run.loaded.competition, competition_folder(run)
     masks, mask_folder = competition.masks, folder / (competition.mask_folder or "")
     is_csv = isinstance(masks, MaskCsv)
-    lists = (competition.train_csv, competition.valid_csv, masks.csv if is_csv else None)
+    boxes = competition.boxes
+    lists = (
+        competition.train_csv,
+        competition.valid_csv,
+        masks.csv if is_csv else None,
+        *(boxes.files if boxes else ()),
+    )
     templates = (*competition.templates("train"), *competition.templates("valid"), competition.valid_region)
-    files = _files(folder, templates, lists)
-    if not is_csv:
+    files = _files(folder, (*templates, boxes.template if boxes else None), lists)
+    if masks is not None and not is_csv:
         files += _files(mask_folder, (masks,) if isinstance(masks, str) else masks, ())
     return {"the competition's files": list(dict.fromkeys(files))}
 
@@ -201,7 +209,8 @@ def member_runs(run: Run) -> list[Run]:
     """Returns an ensemble's members as runs of their own, in the order of ENSEMBLE.MEMBERS; else the run itself."""
     if not run.loaded.is_ensemble:
         return [run]
-    return [replace(run.of(member), log=_prefixed(run.log, member.run)) for member in load_members(run.loaded)]
+    members = [with_drawn_seed(one, run.folders.run(one.run).folder) for one in load_members(run.loaded)]
+    return [replace(run.of(member), log=_prefixed(run.log, member.run)) for member in members]
 
 
 def member_sources(run: Run) -> Sources:

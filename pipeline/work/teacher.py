@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.load import load
 from pipeline.config.members import member_command
 from pipeline.data.image_files import label_files
@@ -65,7 +66,8 @@ def teacher_runs(run: Run) -> list[Run]:
         raise UserError(f"{origin}: {found}, {run.name} from {run.loaded.competition.name}; name one of the same")
     if loaded.is_ensemble:
         return member_runs(run.of(loaded))
-    return [replace(run.of(loaded), log=lambda line: run.log(f"{loaded.run}: {line}"))]
+    alone = run.of(with_drawn_seed(loaded, run.folders.run(loaded.run).folder))
+    return [replace(alone, log=lambda line: run.log(f"{loaded.run}: {line}"))]
 
 
 def is_streamed(run: Run) -> bool:

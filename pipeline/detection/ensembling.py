@@ -1,0 +1,204 @@
+"""An ensemble of networks that find boxes: how members are combined, and what that gains on out-of-fold images.
+
+In: the detections of those members that were not trained on an image, and its boxes. Out: the evaluation of the chosen
+method, and the content of ensemble.json.
+
+Letters: I images, C classes, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.detection.box_fusion import fit_fusion_weights, fuse, nms_members
+from pipeline.detection.box_source import boxes_of
+from pipeline.detection.boxes import Boxes, Detections
+from pipeline.detection.coco_scores import image_ap
+from pipeline.detection.evaluation import evaluation_of
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.intervals import assign_folds, group_numbers, interval
+from pipeline.prediction.fewer_members import normalised
+from pipeline.prediction.gains import findings, findings_text
+from pipeline.scores import LABELS, mean_scored, per_image_score
+from pipeline.task import Evaluation, HeldOut, MakeEach
+
+NUM_FOLDS = 5  # over which fitted weights must prove themselves
+METHODS = ("WBF", "NMS")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How detections of members are combined.
+
+    Attributes:
+        method: WBF or NMS.
+        overlap: intersection over union above which boxes of two members are one.
+        weights: of the members, with a sum of 1; None: all alike.
+    """
+
+    method: str
+    overlap: float
+    weights: tuple[float, ...] | None = None
+
+
+def combine(members: Sequence[Detections], recipe: Recipe, most: int) -> Detections:
+    """Returns the detections of some members as one list, at most `most` of them.
+
+    `recipe.weights`, if any, are those of just these members.
+    """
+    if len(members) == 1:
+        return members[0].keep(slice(most))
+    weights = recipe.weights or (1.0,) * len(members)
+    found = (
+        fuse(members, weights, recipe.overlap)
+        if recipe.method == "WBF"
+        else nms_members(members, weights, recipe.overlap)
+    )
+    return found.keep(slice(most))
+
+
+def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
+    """Returns the recipe for some of the members, with weights normalised over them.
+
+    >>> for_members(Recipe("WBF", 0.5, (0.2, 0.3, 0.5)), [0, 1]).weights
+    (0.4, 0.6)
+    """
+    if recipe.weights is None:
+        return recipe
+    own = normalised([recipe.weights[number] for number in numbers])[:, 0]
+    return Recipe(recipe.method, recipe.overlap, tuple(own.tolist()))
+
+
+def configured_recipe(run: Run) -> Recipe:
+    """Returns what the config says; fitted weights begin as equal ones."""
+    settings, overlap = run.loaded.config.ensemble, run.loaded.config.predict.detections.overlap
+    weights = settings.weights if isinstance(settings.weights, tuple) else None
+    return Recipe(settings.method, overlap, weights and tuple(normalised(weights)[:, 0].tolist()))
+
+
+def found_recipe(run: Run, found: Mapping[str, Any]) -> Recipe:
+    """Returns how test images are combined, by ensemble.json."""
+    weights = found["weights"] and tuple(own[0] for own in found["weights"])
+    return Recipe(found["method"], found["overlap"], weights)
+
+
+def check_members(indices: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses members that have other classes.
+
+    Args:
+        indices: that of each member's store, by its name.
+
+    Raises:
+        UserError: names two members.
+    """
+    (first, own), *others = indices.items()
+    for name, index in others:
+        if index["classes"] != own["classes"]:
+            raise UserError(f"members {first} and {name} have different classes and cannot be combined")
+
+
+def evaluate_ensemble(
+    run: Run, folder: Path, rows: pd.DataFrame, held_out: HeldOut, make_each: MakeEach
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Returns the evaluation of the chosen method, and the content of ensemble.json; see `Task`."""
+    competition, most = run.loaded.competition, run.loaded.config.predict.detections.most
+    labels = boxes_of(run, folder)
+    truth = {row.id: labels.read(row) for row in rows.itertuples()}
+    made = make_each("combined", lambda image_id, predictions: {"members": list(predictions)})
+    bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
+    members = {image_id: made(image_id)["members"] for image_id in bar}
+    chosen, fit = configured_recipe(run), None
+    if run.loaded.config.ensemble.weights == "fitted":
+        chosen, fit = fitted_recipe(run, rows, members, held_out, truth, chosen)
+    recipes = {method: Recipe(method, chosen.overlap) for method in METHODS} | {chosen.method: chosen}
+    own = [
+        np.array([image_ap(truth[image_id], found, competition.num_classes) for found in members[image_id]])
+        for image_id in rows["id"]
+    ]
+    combined = {
+        name: {
+            image_id: combine(found, for_members(recipe, held_out[image_id]), most)
+            for image_id, found in members.items()
+        }
+        for name, recipe in recipes.items()
+    }
+    by_method = {
+        name: np.array([image_ap(truth[image_id], found[image_id], competition.num_classes) for image_id in rows["id"]])
+        for name, found in combined.items()
+    }
+    content = findings(rows, held_out, by_method, own, competition, len(run.loaded.config.ensemble.members))
+    content["method"], content["overlap"] = chosen.method, chosen.overlap
+    content["weights"] = None if chosen.weights is None else [[weight] for weight in chosen.weights]
+    if fit is not None:
+        content["fit"] = fit
+    run.log("\n".join([findings_text(content), *([fit["words"]] if fit else [])]))
+    return evaluation_of(run, rows, truth, combined[chosen.method]), content
+
+
+def fitted_recipe(
+    run: Run,
+    rows: pd.DataFrame,
+    members: Mapping[str, Sequence[Detections]],
+    held_out: HeldOut,
+    truth: Mapping[str, Boxes],
+    equal: Recipe,
+) -> tuple[Recipe, dict[str, Any]]:
+    """Returns the recipe with fitted weights where these are better out of fold, else the equal one; and the facts.
+
+    Weights are fitted on all sequences but those of a fold, and the gain is measured there. They are adopted only where
+    the whole range of that gain is above 0.
+    """
+    competition, most = run.loaded.competition, run.loaded.config.predict.detections.most
+    everyone = [
+        image_id for image_id in rows["id"] if len(members[image_id]) == len(run.loaded.config.ensemble.members)
+    ]
+    label = LABELS[per_image_score(competition.score)]
+    if len(everyone) < 2 * NUM_FOLDS:
+        words = "Weights were not fitted: too few images are out of fold for all members; train them on one split"
+        return equal, {"kind": "equal", "words": words, "gains": {}, "in_sample": {}}
+    known = rows[rows["id"].isin(everyone)]
+    groups = group_numbers(known["id"], known["sequence"])
+    folds = assign_folds(groups, NUM_FOLDS)
+
+    def fit(ids: Sequence[str]) -> Recipe:
+        own = {image_id: members[image_id] for image_id in ids}
+        found = fit_fusion_weights(own, {image_id: truth[image_id] for image_id in ids}, competition.class_names)
+        return Recipe("WBF", found.iou, tuple(normalised(found.weights)[:, 0].tolist()))
+
+    def gain(image_id: str, recipe: Recipe) -> float:
+        values = [
+            mean_scored(
+                image_ap(truth[image_id], combine(members[image_id], one, most), competition.num_classes),
+                competition.scored_indices,
+            )
+            for one in (recipe, equal)
+        ]
+        return float(values[0] - values[1])
+
+    ids = known["id"].to_numpy()
+    gains_I = np.zeros(len(ids))
+    for fold in range(NUM_FOLDS):
+        if (folds == fold).any() and (folds != fold).any():
+            recipe = fit(ids[folds != fold].tolist())
+            gains_I[folds == fold] = [gain(image_id, recipe) for image_id in ids[folds == fold]]
+    final = fit(ids.tolist())
+    in_sample = float(np.nanmean([gain(image_id, final) for image_id in ids]))
+    has_value = ~np.isnan(gains_I)
+    found = interval(gains_I[has_value], groups[has_value])
+    is_adopted = found.low > 0
+    verdict = "adopted" if is_adopted else "not adopted: the range is not above 0, so members weigh the same"
+    facts = {
+        "kind": "member" if is_adopted else "equal",
+        "words": f"Fitted weights gain {found} {label} on sequences that they were not fitted on: {verdict}",
+        "gains": {"member": vars(found)},
+        "in_sample": {"member": in_sample},
+    }
+    return (final if is_adopted else equal), facts

@@ -1,0 +1,71 @@
+"""The tile store of a run with boxes, its datasets, and the plots that show what training sees."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config.augmentation import Augmentation
+from pipeline.data.build_store import build_store
+from pipeline.data.competition import find_folder
+from pipeline.data.image_source import PLAIN, black_of, to_rgb
+from pipeline.data.loaders import SampleKey
+from pipeline.data.store import open_store
+from pipeline.data.tiles import scales_of
+from pipeline.data.whole_images import WholeImages
+from pipeline.detection.anchor_fit import check_anchors
+from pipeline.detection.box_source import boxes_of
+from pipeline.detection.networks import ANY_SIZE
+from pipeline.detection.panels import draw_sheet
+from pipeline.detection.samples import whole_images
+from pipeline.detection.train_samples import BoxDataset
+from pipeline.engine.run import Run
+from pipeline.paths import IMAGES, SAMPLES_PLOT
+from pipeline.report.figure import write_image
+from pipeline.report.read import read_json
+from pipeline.report.tile_plots import draw_tile_grids
+from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
+
+NUM_SHEET_SAMPLES = 8
+
+
+def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
+    """Returns the folder of the store with images and boxes of catalog rows, built unless it is there."""
+    tile = run.loaded.config.datasets.augmentation.tile
+    folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
+    scales = scales_of(tile.sets) if tile.enable else None
+    return build_store(images_of(run, folder), rows, scales, run.folders.tiles, boxes_of(run, folder), run.log)
+
+
+def train_data(run: Run, fits_network: bool = True) -> BoxDataset:
+    """Returns the training samples of a run, from its tile store; all networks take their frames."""
+    augmentation = run.loaded.config.datasets.augmentation
+    ids = split_rows(run.paths, "train")["id"].tolist()
+    facts = read_json(run.paths / IMAGES) or PLAIN
+    settings = (augmentation, seed_of(run.loaded), run.loaded.competition.class_names, augmentation.tile.min_visible)
+    return BoxDataset(open_store(tile_store(run)), ids, *settings, black_of(facts), facts["high"], ANY_SIZE)
+
+
+def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> WholeImages:
+    """Returns whole padded images of catalog rows, with boxes where the rows have them."""
+    num_classes = run.loaded.competition.num_classes
+    return whole_images(rows, images_of(run, folder), boxes_of(run, folder), num_classes, ANY_SIZE)
+
+
+def draw_samples(run: Run, dataset: BoxDataset) -> None:
+    """Draws augmented samples of the first epoch, evenly spread, how anchors fit, and the tiles of each set."""
+    augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
+    step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
+    indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
+    captions = [dataset.image_id(index) for index in indices]
+    kinds = (getattr(augmentation, own.name) for own in fields(Augmentation) if own.name != "tile")
+    what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
+    title = f"Training input: {what} of the first epoch with their boxes"
+    facts = read_json(run.paths / IMAGES) or PLAIN
+    samples = [(to_rgb(image, facts), boxes) for image, boxes, _ in (dataset[SampleKey(1, own)] for own in indices)]
+    sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
+    write_image(run.paths / SAMPLES_PLOT, sheet)
+    check_anchors(run, dataset)
+    draw_tile_grids(run.paths, dataset.store, dataset.image_id(0), augmentation.tile, facts)

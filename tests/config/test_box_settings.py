@@ -1,0 +1,107 @@
+"""Settings that do not go together with boxes, or with classes of pixels, are refused with what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from pipeline.config.load import load
+from pipeline.errors import UserError
+
+AUGMENTATION = "DATASETS.AUGMENTATION"
+OF_BOXES = {
+    "MODEL.NAME=Unet": "expected a network that finds boxes: RetinaNet or YOLOX",
+    "MODEL.AUX_WEIGHT=0.1": "MODEL.AUX_WEIGHT: is for classes of pixels only; remove it",
+    "MODEL.ENCODER.IMAGE_SIZE=[64, 64]": "networks of boxes take images of any size; set null",
+    "LOSS_FN.MIX=1 ce": "ce is not among its losses: RetinaNet is trained by sigmoid_focal, smooth_l1; write for "
+    "example '1 sigmoid_focal + 1 smooth_l1'",
+    "LOSS_FN.MIX=1 iou": "iou is not among its losses",
+    "LOSS_FN.MIX=1 smooth_l1 + 1 smooth_l1(beta=1)": "smooth_l1 is given with several settings; a network of boxes has "
+    "each loss once",
+    "LOSS_FN.WEIGHTS=[1, 1, 1]": "LOSS_FN.WEIGHTS: is for classes of pixels only; remove it",
+    "LOSS_FN.ADAPTIVE.ENABLE=true": "LOSS_FN.ADAPTIVE.ENABLE: is for classes of pixels only",
+    "DATASETS.CLASSES=[RBC]": "a network of boxes learns all classes; set all",
+    "DATASETS.PADDING=background": "around images with boxes it is always black; remove it",
+    f"{AUGMENTATION}.CUT_MIX.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
+    f"{AUGMENTATION}.CLASS_MIX.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
+    f"{AUGMENTATION}.MIX_UP.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
+    "PREDICT.MODE=window": "images above IMAGE.WHOLE_PX are cut into windows anyway",
+    "PREDICT.TTA_SPACE=logits": "boxes of copies are fused by score; set probs",
+    "PSEUDO.TEACHER=BccdY": "PSEUDO.TEACHER: is for classes of pixels only; remove it",
+    "DECODE.OFFSETS=fitted": "DECODE.OFFSETS: is for classes of pixels only; set none",
+    "DECODE.OBJECTS=fitted": "DECODE.OBJECTS",
+    "DECODE.COMPONENTS=fitted": "DECODE.COMPONENTS: is for classes of pixels only; set none",
+}
+OF_PIXELS = {
+    "MODEL.NAME=RetinaNet": "found 'RetinaNet', which finds boxes, but the competition's TASK is segmentation",
+    "LOSS_FN.MIX=1 sigmoid_focal + 1 smooth_l1": "sigmoid_focal is a loss of boxes, but the labels are classes of "
+    "pixels; write for example 1 dice",
+    "PREDICT.DETECTIONS.SUPPRESS=soft_nms": "PREDICT.DETECTIONS.SUPPRESS: has an effect on boxes only; remove it",
+    "PREDICT.DETECTIONS.OVERLAP=0.6": "PREDICT.DETECTIONS.OVERLAP: has an effect on boxes only; remove it",
+    "PREDICT.DETECTIONS.SCORE=0.1": "PREDICT.DETECTIONS.SCORE: has an effect on boxes only; remove it",
+    "PREDICT.DETECTIONS.MOST=10": "PREDICT.DETECTIONS.MOST: has an effect on boxes only; remove it",
+}
+MEMBERS = ["BccdR", "BccdY"]
+ENSEMBLES = {
+    "METHOD: AP": "AP combines classes of pixels, but the labels are boxes; set WBF or NMS",
+    "METHOD: MW": "set WBF or NMS",
+    "METHOD: NMS, WEIGHTS: fitted": "fitted weights are those of METHOD: WBF; set it, or give one number per member",
+    "METHOD: WBF, WEIGHTS: [[1, 1, 1], [1, 2, 1]]": "boxes are combined with one number per member",
+    "METHOD: WBF, STREAM: true": "true saves the disk space of probabilities; boxes take 2.4 kB an image; set false",
+    "METHOD: WBF, WEIGHTS: [1]": "1 weights for 2 members",
+}
+
+
+@pytest.mark.parametrize("override", OF_BOXES)
+def test_what_is_for_classes_of_pixels_is_refused_of_boxes(override):
+    with pytest.raises(UserError, match=re.escape(OF_BOXES[override])):
+        load("BccdR", (override,))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("COPY_PASTE.VARIANT", "occurrence"), ("COARSE_DROPOUT.LABEL", "ignore")], ids=lambda one: one
+)
+def test_a_kind_of_augmentation_that_needs_masks_is_refused_of_boxes_where_it_is_switched_on(key, value):
+    setting, switch = f"{AUGMENTATION}.{key}={value}", f"{AUGMENTATION}.{key.split('.')[0]}.ENABLE=true"
+    load("BccdR", (setting,))
+    with pytest.raises(UserError, match=f"{value} needs classes of pixels; set"):
+        load("BccdR", (setting, switch))
+
+
+@pytest.mark.parametrize("override", OF_PIXELS)
+def test_what_is_for_boxes_is_refused_of_classes_of_pixels(override):
+    with pytest.raises(UserError, match=re.escape(OF_PIXELS[override])):
+        load("demo", (override,))
+
+
+def write_ensemble(configs, text: str, competition: str = "bccd", members: tuple[str, ...] = tuple(MEMBERS)) -> None:
+    content = {"BASE": "base", "DATASETS": {"COMPETITION": competition}, "EXPERIMENT": {"PREFIX": "Ens"}}
+    settings = yaml.safe_load(f"{{{text}}}")
+    (configs / "Both.yaml").write_text(yaml.safe_dump(content | {"ENSEMBLE": {"MEMBERS": list(members)} | settings}))
+
+
+@pytest.mark.parametrize("text", ENSEMBLES)
+def test_an_ensemble_of_boxes_combines_boxes_with_a_number_per_member(configs, text):
+    write_ensemble(configs, text)
+    with pytest.raises(UserError, match=re.escape(ENSEMBLES[text])):
+        load("Both", ())
+
+
+@pytest.mark.parametrize("text", ["METHOD: WBF", "METHOD: WBF, WEIGHTS: [1, 3]", "METHOD: WBF, WEIGHTS: fitted"])
+def test_weighted_box_fusion_has_weights(configs, text):
+    write_ensemble(configs, text)
+    assert load("Both", ()).config.ensemble.method == "WBF"
+
+
+@pytest.mark.parametrize("method", ["WBF", "NMS"])
+def test_methods_of_boxes_are_refused_of_classes_of_pixels(configs, method):
+    write_ensemble(configs, f"METHOD: {method}", "demo", ("DemoAAA", "DemoAAB"))
+    with pytest.raises(UserError, match=f"{method} combines boxes; for classes of pixels set AP"):
+        load("Both", ())
+
+
+def test_the_losses_of_the_other_network_are_named():
+    with pytest.raises(UserError, match=r"YOLOX is trained by iou, conf, cls, l1; write for example '5 iou \+ 1 conf"):
+        load("BccdY", ("LOSS_FN.MIX=1 sigmoid_focal",))
