@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pipeline.config.plan import Phase
+from pipeline.report.boxes import anchors_part
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
-from pipeline.report.plots import draw_class_curves, draw_class_histogram
+from pipeline.report.plots import draw_class_curves, draw_class_histogram, unit_of
 from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
 from pipeline.scores import KINDS, label_of, per_image_score
@@ -23,7 +24,7 @@ def training_section(record: Record) -> Html | None:
     reverts = [phase.name for phase in record.phases if phase.start_from == "best"]
     num_steps = record.steps_per_epoch
     rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
-    score, class_score = (_in_history(history, name) for name in (record.score, record.image_score))
+    score, class_score = _in_history(history, record.score), _with_classes(record, history)
     facts = join(tag("p", _training_facts(record, history)), _plan_changes(record))
     marks = _changes_at(record)
     curves = themed(
@@ -59,7 +60,14 @@ def _plan_changes(record: Record) -> Html | None:
 def _in_history(history: Columns, score: str) -> str:
     """Returns a score, or the one like it where the training was before the competition's SCORE was set to it."""
     known = (name for name in (score, per_image_score(score)) if f"valid_{name}" in history)
-    return next(known, KINDS[score].like.removeprefix("present_"))
+    return next(known, "ap" if "valid_ap" in history else KINDS[score].like.removeprefix("present_"))
+
+
+def _with_classes(record: Record, history: Columns) -> str:
+    """Returns the score whose classes are drawn over epochs: that of single images, or where that has none, the own."""
+    scores = (_in_history(history, record.image_score), _in_history(history, record.score))
+    names = tuple(record.colors)
+    return next((score for score in scores if any(f"valid_{score}_{name}" in history for name in names)), scores[0])
 
 
 def _training_facts(record: Record, history: Columns) -> str:
@@ -111,11 +119,13 @@ def data_section(record: Record) -> Html:
                 lambda theme, of=of: draw_class_histogram(record.classes, of, theme),
                 f"Bars: number of {of} of each class in the training set.",
             )
-            for of in ("images", "pixels")
+            for of in ("images", unit_of(record.classes))
         )
         words = {"train": "with a label", "test": "to predict"}
         counts = ", ".join(f"{quantity(count, 'image')} {words[key]}" for key, count in record.subsets.items())
-        counts = tag("p", f"{counts}, {quantity(record.num_sequences, 'sequence')}.")
+        counts = tag(
+            "p", f"{counts}, {quantity(record.num_sequences, 'sequence')}." if record.num_sequences else f"{counts}."
+        )
         histograms = join(counts, tag("div", *drawn, class_="pair"))
     if not record.loaded.config.datasets.augmentation.tile.enable:
         grids = tag("p", "Whole images: this experiment cuts no tiles (TILE.ENABLE: false).")
@@ -128,7 +138,7 @@ def data_section(record: Record) -> Html:
         sheet = photo(record.sheet, f"Contact sheet of labelled samples: {record.sheet.stem}", SHEET_WIDTH)
     else:
         sheet = missing(record.command("tile"), "The contact sheet of samples is")
-    return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheet)
+    return join(histograms, tag("h3", "Tiles"), grids, anchors_part(record), tag("h3", "Samples"), sheet)
 
 
 def split_section(record: Record) -> Html | None:

@@ -27,7 +27,7 @@ from pipeline.report.live import Live, declared_score, read_live
 from pipeline.report.read import Columns, Header, numbers, read_columns, read_header
 from pipeline.report.runs_rows import FAULTS, RunRow
 from pipeline.report.runs_table import RunsTable, read_rows, table_of
-from pipeline.scores import LABELS, label_of, per_image_score
+from pipeline.scores import LABELS, OF_EVERY_RUN, label_of, per_image_score
 
 DIGITS = 4  # of a value of a curve: a tenth of a line's width on a large screen
 MOST_POINTS = 200  # of a curve; a line of more pixels shows no more
@@ -203,7 +203,7 @@ def read_curve(run_folder: Path, score: str) -> Curve | None:
     step = math.ceil(len(epochs) / MOST_POINTS)
     kept = sorted({*range(0, len(epochs), step), len(epochs) - 1})
     losses = _rounded(history["valid_loss"])
-    name = next((f"valid_{one}" for one in (score, "dice") if f"valid_{one}" in history), None)
+    name = next((f"valid_{one}" for one in (score, *OF_EVERY_RUN) if f"valid_{one}" in history), None)
     scores = _rounded(history[name]) if name else [None] * len(epochs)
     return Curve(*(tuple(values[index] for index in kept) for values in (epochs, losses, scores)))
 

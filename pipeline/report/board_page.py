@@ -32,6 +32,7 @@ from pipeline.report.runs_page import MEANINGS, number_cell, sort_heads, summary
 from pipeline.report.runs_table import Column
 from pipeline.report.runs_text import SETTINGS, SUMMARIES
 from pipeline.report.table import overrides_text
+from pipeline.scores import of_images
 
 SORT, BOARD_SCRIPT, RELOAD = (Path(__file__).with_name(name) for name in ("sort.js", "board.js", "reload.js"))
 STYLE = Path(__file__).with_name("board.css")
@@ -132,7 +133,7 @@ def _runs_part(number: int, own: Competition, links: Mapping[str, str], files: M
     chosen = best_runs(own, NUM_CHOSEN)
     first, rest = shown[:1], shown[1:]
     has_words = any(own.table.differing) or any(own.runs[name].row.changed for name in others)
-    span = f"{own.image_label} of images, 95 %"
+    span = f"{of_images(own.image_label)}, 95 %"
     heads = ["run", *(column.heading for column in first), span, *(column.heading for column in rest), "split"]
     heads = sort_heads([*heads, *([SETTINGS] if has_words else [])])
     rows = []

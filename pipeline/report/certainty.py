@@ -11,8 +11,9 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.report.markup import Html, digits, quantity, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.scores import KINDS
+from pipeline.scores import KINDS, label_of
 
+STATED = ("image_ap",)  # scores of single images that are no score of the page's head, where these have their place
 ROUNDING = 1e-4  # per_image.csv has six digits; a larger difference means that the file is of another evaluation
 
 
@@ -48,7 +49,8 @@ def certainty(record: Record, found: Interval | None) -> Html | None:
     if found is None:
         if KINDS[metrics.main.name].per == "image":
             return None
-        text = f"No interval: {metrics.main.label} is of all images at once, and single images have no value of it."
+        of_images = _of_images(record) or ", and single images have no value of it."
+        text = f"No interval: {metrics.main.label} is of all images at once{of_images}"
     elif found.num_groups < 2:
         images = quantity(metrics.images, "image")
         text = f"No interval: all {images} are of one sequence, which cannot say how the score varies with others."
@@ -62,6 +64,22 @@ def certainty(record: Record, found: Interval | None) -> Html | None:
             f"variation between {groups}. The variation between seeds is not included."
         )
     return tag("p", text, class_="note")
+
+
+def _of_images(record: Record) -> str:
+    """Returns the mean over images of the score that stands in for the competition's, with its interval."""
+    score, columns = record.image_score, record.per_image
+    values = np.array(numbers(columns.get(score, [])))
+    is_known = ~np.isnan(values)
+    if score not in STATED or not is_known.any():
+        return ""
+    chosen = np.flatnonzero(is_known)
+    groups = group_numbers(*([columns[name][index] for index in chosen] for name in ("id", "sequence")))
+    found = interval(values[chosen], groups)
+    if found.num_groups < 2:
+        return ""
+    low, high = map(digits, shown_range(found))
+    return f". The mean {label_of(score)} is {digits(found.mean)}, with a 95 % interval from {low} to {high}."
 
 
 def shown_range(found: Interval) -> tuple[float, float]:

@@ -31,8 +31,9 @@ from pipeline.report.trainings import (
     read_trained,
     summary,
     three_digits,
+    whole_score,
 )
-from pipeline.scores import LABELS
+from pipeline.scores import LABELS, label_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FoldFindings:
 
     def __str__(self) -> str:
         own = self.own
-        lines = [(self.index, "seed", self.score, "mIoU", "minutes", "run")]
+        lines = [(self.index, "seed", self.score, label_of(whole_score(self.score)), "minutes", "run")]
         for one, seed in zip(self.trained, self.seeds, strict=True):
             scores = (three_digits(one.score), three_digits(one.miou), one_digit(one.minutes))
             lines.append((str(one.training.split), str(seed), *scores, one.training.run))
@@ -83,7 +84,20 @@ class FoldFindings:
         """The runs with all digits, one line each, and a line for all images out of fold."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((self.index, "seed", "run", "score", "miou", "minutes", "images", "low", "high", "sequences"))
+        writer.writerow(
+            (
+                self.index,
+                "seed",
+                "run",
+                "score",
+                whole_score(self.score),
+                "minutes",
+                "images",
+                "low",
+                "high",
+                "sequences",
+            )
+        )
         for one, seed in zip(self.trained, self.seeds, strict=True):
             cells = ("" if value is None else value for value in (one.score, one.miou, one.minutes))
             writer.writerow((one.training.split, seed, one.training.run, *cells, len(one.scores) or "", "", "", ""))

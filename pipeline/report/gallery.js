@@ -24,7 +24,7 @@ function sort() {
   turn.textContent = `${names[isRising ? 0 : 1]} \u21c5`;
 }
 function rises() {
-  return by.value !== "1"; // the worst first: a low score, but many wrong pixels
+  return by.value !== "1"; // the worst first: a low score, but much that is wrong
 }
 by.addEventListener("change", () => { isRising = rises(); sort(); });
 turn.addEventListener("click", () => { isRising = !isRising; sort(); });

@@ -39,15 +39,15 @@ def gallery_section(record: Record) -> Html | None:
     num_scored = record.metrics.images if record.metrics else len(thumbs)
     count = quantity(len(thumbs), "validation image")
     if len(thumbs) < num_scored:
-        count = f"{len(thumbs):,} of {quantity(num_scored, 'validation image')}, those with most wrong pixels"
+        count = f"{len(thumbs):,} of {quantity(num_scored, 'validation image')}, those with most {record.words.wrong}"
+    words, views = record.words, f"{', '.join(VIEWS[:-1])} or {VIEWS[-1]}"
     note = (
-        f"{count}. Each shows its {label} and the share of wrong pixels. A click opens it; then arrow keys go on, "
-        f"1 to 4 show {', '.join(VIEWS[:-1])} or {VIEWS[-1]} alone, 0 all, + and - zoom, Escape closes. The images are "
-        f"files in "
+        f"{count}. Each shows its {label} and the share of {words.wrong}.{words.about_wrong} A click opens it; then "
+        f"arrow keys go on, 1 to 4 show {views} alone, 0 all, + and - zoom, Escape closes. The images are files in "
     )
     return join(
         tag("p", note, tag("code", f"{GALLERY}/"), " beside this page."),
-        _order([label, "wrong pixels", *classes]),
+        _order([label, record.words.wrong, *classes]),
         tag("div", *thumbs, class_="thumbs"),
         _viewer(record),
     )

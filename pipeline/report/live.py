@@ -157,10 +157,10 @@ def declared_score(competition: str) -> str:
 
 
 def _scores(history: Columns, score: str) -> tuple[float | None, float | None, str]:
-    """Returns the last and the highest value of a score, or of Dice where the history does not have it; its label."""
-    from pipeline.scores import label_of
+    """Returns the last and the highest value of a score, or of the one that every run has; its label."""
+    from pipeline.scores import OF_EVERY_RUN, label_of
 
-    name = next((one for one in (score, "dice") if f"valid_{one}" in history), None)
+    name = next((one for one in (score, *OF_EVERY_RUN) if f"valid_{one}" in history), None)
     known = [] if name is None else [value for value in numbers(history[f"valid_{name}"]) if not math.isnan(value)]
     return (known[-1], max(known), label_of(name)) if known else (None, None, label_of(name or score))
 

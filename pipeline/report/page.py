@@ -14,7 +14,7 @@ from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.intervals import Interval
 from pipeline.paths import REPORT
-from pipeline.report import averaging, background, diagnosis, images, results, scenes
+from pipeline.report import averaging, background, boxes, diagnosis, images, results, scenes
 from pipeline.report.certainty import certainty, score_interval, shown_range
 from pipeline.report.curves import best_row
 from pipeline.report.frame import document
@@ -34,6 +34,7 @@ from pipeline.wording import duration
 SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
+    ("Boxes", "Boxes", "evaluate", boxes.boxes_section),
     ("Images", "Label and prediction", "evaluate", images.images_section),
     ("Gallery", "All validation images", "evaluate", gallery_section),
     ("Suspicious", "Suspicious masks", "evaluate", diagnosis.suspicious_section),
@@ -52,9 +53,10 @@ SECTIONS = (
     ("Provenance", "Versions, machine, memory, speed", "evaluate", provenance_section),
     ("Settings", "Settings", "prepare", background.settings_section),
 )
+OF_BOXES = {"Confusion": boxes.confusion_section}  # instead of those of pixels
 OF_TRAINING = ("Epochs", "Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
 
-OF_VALIDATION = ("Classes", "Images", "Confusion", "LR sweep")  # a run on all images has none
+OF_VALIDATION = ("Classes", "Boxes", "Images", "Confusion", "LR sweep")  # a run on all images has none
 
 
 def write_page(run: Run) -> Path:
@@ -80,8 +82,11 @@ def write_page(run: Run) -> Path:
         absent += ("Suspicious", "Errors", "Calibration")
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
+    absent += record.words.absent
     sections = [section for section in SECTIONS if section[0] not in absent]
     score, name = record.metrics.main if record.metrics else None, record.folder.name
+    own = OF_BOXES if record.loaded.competition.has_boxes else {}
+    sections = [(section, title, stage, own.get(section, make)) for section, title, stage, make in sections]
     made = [(name, title, make(record) or missing(record.command(stage))) for name, title, stage, make in sections]
     title = f"{name}, {score.label} {digits(score.mean)}" if score else name
     script = SCRIPT if "Gallery" in (own[0] for own in sections) else None

@@ -33,19 +33,26 @@ DASHES = (4, 4)  # line widths: as much of the line below shows as of the dashed
 
 
 def write_class_histograms(classes_csv: Path, folder: Path) -> None:
-    """Writes `class_images.png` and `class_pixels.png` for classes.csv."""
+    """Writes `class_images.png`, and `class_pixels.png` or `class_boxes.png`, for classes.csv."""
     rows = read_classes(classes_csv) or []
-    for of in ("images", "pixels"):
+    for of in ("images", unit_of(rows)):
         write_atomic(folder / f"class_{of}.png", draw_class_histogram(rows, of))
 
 
-def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels"], theme: Theme = LIGHT) -> bytes:
-    """Returns the histogram of images that show each class, or of pixels per class; the largest on top.
+def unit_of(rows: Sequence[ClassRow]) -> str:
+    """Returns what the rows of classes.csv count beside images: pixels, or boxes."""
+    return rows[0].unit if rows else "pixels"
+
+
+def draw_class_histogram(
+    rows: Sequence[ClassRow], of: Literal["images", "pixels", "boxes"], theme: Theme = LIGHT
+) -> bytes:
+    """Returns the histogram of images that show each class, or of pixels or boxes per class; the largest on top.
 
     The axis is logarithmic where the classes differ by more than a factor of 30.
     """
-    rows = sorted(rows, key=lambda row: getattr(row, of))
-    counts = [getattr(row, of) for row in rows]
+    rows = sorted(rows, key=lambda row: row.images if of == "images" else row.amount)
+    counts = [row.images if of == "images" else row.amount for row in rows]
     present = [count for count in counts if count] or [1]
     is_log = max(present) / min(present) > LOG_FROM_RATIO
     figure, axes = new_axes(theme, f"{of.capitalize()} per class", height=90 + 24 * len(rows), grid="x")
@@ -60,13 +67,13 @@ def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels
     axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
     start = axes.get_xlim()[0]
     for position, (row, count) in enumerate(zip(rows, counts, strict=True)):
-        share = f"  {percent(row.pixel_share)}" if of == "pixels" else ""
+        share = "" if of == "images" else f"  {percent(row.share)}"
         text = f"{short_count(count)}{share}" if count else "none"
         offset = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5, "color": theme.text}
         axes.annotate(text, (max(count, start), position), **offset)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], color=theme.text, fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    unit = "images that show the class" if of == "images" else "pixels, share of all"
+    unit = "images that show the class" if of == "images" else f"{of}, share of all"
     axes.set_xlabel(f"{unit}{' (log axis)' if is_log else ''}")
     return encode(figure)
 
@@ -109,7 +116,7 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     figure, axes = new_axes(theme, "Confusion matrix", side - 20, side, grid="none")
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     texts = [[f"{100 * share:.0f}" if share >= LEAST_SHOWN else "" for share in row] for row in shares]
-    _draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
+    draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class; % of its pixels")
     for spine in axes.spines.values():
@@ -128,7 +135,7 @@ def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
     figure, axes = new_axes(theme, f"Validation {comparison.label}", 120 + 26 * num_runs, width, grid="none")
     values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
     texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
-    _draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
+    draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
     axes.axvline(0.5, color=theme.background, linewidth=3)
     axes.spines["bottom"].set_visible(False)
     return encode(figure)
@@ -150,7 +157,7 @@ def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) ->
     return encode(figure)
 
 
-def _draw_heat_map(
+def draw_heat_map(
     axes: Any,
     values: Sequence[Sequence[float]],
     texts: Sequence[Sequence[str]],

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ class ClassRow:
     color: tuple[int, int, int]
     images: int
     valid_images: int
-    pixels: int
-    pixel_share: float
+    amount: int  # what is labelled as the class, in `unit`
+    share: float  # of all that is labelled
+    unit: str = "pixels"  # or boxes
 
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
@@ -91,12 +92,12 @@ def read_steps_per_epoch(run_folder: Path, loader: Any, num_pseudo: int = 0) -> 
 
 def read_classes(path: Path) -> list[ClassRow] | None:
     """Returns the lines of classes.csv, or None when it is not there yet."""
-    columns = read_columns(path)
-    if columns is None:
+    if (columns := read_columns(path)) is None:
         return None
-    counts = (map(int, columns[name]) for name in ("images", "valid_images", "pixels"))
+    unit, share = ("boxes", "box_share") if "boxes" in columns else ("pixels", "pixel_share")
+    counts = (map(int, columns[name]) for name in ("images", "valid_images", unit))
     colors = zip(*(map(int, columns[channel]) for channel in ("red", "green", "blue")), strict=True)
-    return list(map(ClassRow, columns["name"], colors, *counts, map(float, columns["pixel_share"])))
+    return list(map(ClassRow, columns["name"], colors, *counts, map(float, columns[share]), repeat(unit)))
 
 
 def read_header(path: Path) -> Header:
@@ -276,8 +277,7 @@ def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3
 
     Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
     image of another sequence while there is one within reach (a third of the images). Images without a value of the
-    score are left out. A group is ordered by score:
-    best and median from the highest down, worst from the lowest up.
+    score are left out. A group is ordered by score: best and median from the highest down, worst from the lowest up.
 
     Args:
         per_image: columns of per_image.csv or a DataFrame: `id`, the score and, optionally, `sequence`.

@@ -32,7 +32,9 @@ from pipeline.report.read import (
     read_steps_per_epoch,
     show_value,
 )
+from pipeline.report.words import words_of
 from pipeline.scores import per_image_score
+from pipeline.submission.file import origin_path
 from pipeline.submission.formats import format_of
 from pipeline.training.all_data import settled_plan
 
@@ -60,12 +62,15 @@ class Record:
 
     Attributes:
         stages: of the run, in order.
+        words: those of the competition's task.
         subsets: number of images by subset; `split`: the same of the split.
         refusal: stage and message of the stage that was refused the last time; empty: none.
         pseudo: what is known of the run's pseudo-labels; empty: there are none.
         provenance: how a stage was carried out, by its name; empty before such files were written.
         diagnosis: where and how surely pixels are wrong; `suspicious`: regions where the mask may be; `gallery`: the
             list of drawn validation images. Empty or None where the run was evaluated before there were such.
+        box_facts: precision, thresholds and kinds of errors of predicted boxes; `anchors`: how well RetinaNet's
+            fit. Empty of other tasks and networks.
         panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
         split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
         score: name of the competition's own score; `image_score`: of that by which single images are compared.
@@ -78,6 +83,7 @@ class Record:
     def __init__(self, run: Run) -> None:
         folder, loaded = run.paths.folder, run.loaded
         self.folder, self.loaded, self.stages = folder, loaded, run.stages
+        self.words = words_of(loaded.competition)
         self.colors = dict(zip(loaded.competition.classes, loaded.competition.colors, strict=True))
         self.header = read_header(config_path(loaded.name))
         self.stage_seconds = read_stage_seconds(folder)
@@ -85,7 +91,7 @@ class Record:
         subsets = (("train", paths.TRAIN_CATALOG), ("test", paths.TEST_CATALOG))
         catalogs = {subset: columns for subset, name in subsets if (columns := read_columns(folder / name))}
         self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items()}
-        self.num_sequences = len({one for columns in catalogs.values() for one in columns["sequence"]})
+        self.num_sequences = len({one for columns in catalogs.values() for one in columns["sequence"]} - {""})
         self.split = Counter((read_columns(folder / paths.SPLIT) or {}).get("subset"))
         self.leaks = read_columns(folder / paths.LEAKAGE)
         self.sweep = read_columns(folder / paths.SWEEP_TABLE)
@@ -98,12 +104,11 @@ class Record:
         self.average: dict[str, Any] = (read_json(folder / paths.AVERAGE) or {}) if loaded.is_averaged else {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
-        self.confusion = self.class_counts = read_columns(folder / paths.CONFUSION)
-        if loaded.competition.is_multilabel:  # no class is taken for another
-            self.confusion = None
-        else:
-            self.class_counts = None
+        counts, is_multilabel = read_columns(folder / paths.CONFUSION), loaded.competition.is_multilabel
+        self.confusion, self.class_counts = (None, counts) if is_multilabel else (counts, None)
         self.diagnosis: dict[str, Any] = read_json(folder / paths.DIAGNOSIS) or {}
+        self.box_facts: dict[str, Any] = read_json(folder / paths.BOX_FACTS) or {}
+        self.anchors: dict[str, Any] = read_json(folder / paths.ANCHORS) or {}
         self.suspicious = read_columns(folder / paths.SUSPICIOUS)
         self.gallery = read_columns(folder / paths.GALLERY_LIST)
         self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
@@ -153,7 +158,7 @@ def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
 
 
 def _submission(path: Path, check_path: Path) -> Submission | None:
-    facts, check = read_json(path.with_suffix(".json")), read_json(check_path) or {}
+    facts, check = read_json(origin_path(path)), read_json(check_path) or {}
     if facts is None or not path.is_file():
         return None
     content_hash = sha256_file(path)

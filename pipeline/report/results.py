@@ -8,9 +8,10 @@ from typing import Any
 
 from pipeline.config.component_rules import rule_text
 from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag, themed
-from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
+from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions, unit_of
 from pipeline.report.read import percent, show_value, split_name
 from pipeline.report.record import Record
+from pipeline.report.words import Words
 from pipeline.scores import KINDS, label_of
 from pipeline.wording import size
 
@@ -20,6 +21,8 @@ METHOD_WORDS = {
     "MW": "majority vote",
     "GEO": "geometric mean",
     "WEIGHTED": "weighted mean",
+    "WBF": "weighted box fusion",
+    "NMS": "non-maximum suppression",
 }
 GAIN_HEAD = ("gain on unseen sequences", "range", "gain in sample")
 KIND_WORDS = {
@@ -37,19 +40,27 @@ def classes_section(record: Record) -> Html | None:
     if record.metrics is None:
         return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
-    absent, scores = never_predicted(record), [metrics.main, *metrics.others]
+    absent, scores, counted = never_predicted(record), [metrics.main, *metrics.others], record.words.counted
     rows = []
     for name, value in sorted(metrics.main.classes.items(), key=lambda item: math.inf if item[1] is None else item[1]):
         color = "#{:02x}{:02x}{:02x}".format(*record.colors.get(name, (128, 128, 128)))
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
         named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
         cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
-        counts = ("–", "–", "–")
+        counts = ("–", "–", *("–" for _ in counted), "–")
         if row := known.get(name):
-            counts = (f"{row.valid_images:,}", f"{row.images:,}", bar(percent(row.pixel_share), row.pixel_share))
+            boxes = (f"{row.amount:,}" for _ in counted)
+            counts = (f"{row.valid_images:,}", f"{row.images:,}", *boxes, bar(percent(row.share), row.share))
         rows.append((named, *cells, *counts))
-    head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
-    mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
+    head = (
+        "class",
+        *(score.label for score in scores),
+        "images, validation",
+        "images, all",
+        *counted,
+        f"share of {unit_of(record.classes or [])}",
+    )
+    mean = ("mean", *(digits(score.mean) for score in scores), "", "", *("" for _ in counted), "")
     kinds = [KINDS[score.name] for score in scores]
     notes = [
         f"{_listed([kind.label for kind in kinds if kind.meaning == meaning])}: {meaning}{then}."
@@ -74,7 +85,10 @@ def never_predicted(record: Record) -> list[str]:
         rows = zip(*(record.class_counts[column] for column in ("truth", "found", "missed", "false")), strict=True)
         return [name for name, *pixels in rows if pixels[1] != "0" and pixels[0] == pixels[2] == "0"]
     names, rows = confusion_counts(record.confusion) if record.confusion else ([], [])
-    return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
+    known = [
+        (index, name) for index, name in enumerate(names) if name in record.colors
+    ]  # without a background of boxes
+    return [name for index, name in known if sum(rows[index]) and not sum(row[index] for row in rows)]
 
 
 def confusion_section(record: Record) -> Html | None:
@@ -102,8 +116,8 @@ def submission_section(record: Record) -> Html | None:
     known = {f"local {label_of(name)}": f"{value:.4f}" for name, value in local.items() if value is not None}
     known |= {key.replace("_", " "): _fact(value) for key, value in facts.items() if key not in hidden}
     rows = [(key, tag("code", text)) for key, text in {"file": submission.path.name, **known}.items()]
-    fitted = None if record.loaded.is_ensemble else decoding_tables(record.decoding)
-    verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
+    fitted = None if record.loaded.is_ensemble else decoding_tables(record.decoding, record.words)
+    verdict = record.words.checked if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
     return join(content, tag("h3", "Fitted decoding"), fitted) if fitted else content
@@ -123,10 +137,10 @@ def members_section(record: Record) -> Html | None:
     label = label_of(found.get("score", record.score))
     return join(
         _members(record, members, found),
-        _stores(members, record.stores),
+        _stores(record, members),
         _methods(found, label) if found else missing(record.command("evaluate"), "The score of each method is"),
         _fit(found.get("fit"), label),
-        decoding_tables(record.decoding),
+        decoding_tables(record.decoding, record.words),
     )
 
 
@@ -148,17 +162,17 @@ def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mappin
     return table(head, rows, "Each member on its own validation images")
 
 
-def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, Any]]) -> Html | None:
-    """Returns the size of the probability stores, and how well they keep what the networks predict."""
-    if not stores:
+def _stores(record: Record, members: Sequence[Mapping[str, Any]]) -> Html | None:
+    """Returns the size of the members' stores, and how well they keep what the networks predict."""
+    if not record.stores:
         return None
-    rows = []
-    for member, own in zip(members, stores, strict=True):
-        times = own["float32_bytes"] / own["bytes"]
-        sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"]), f"{times:.0f} times"
-        rows.append((member["name"], *sizes, _agreement(own)))
-    caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
-    return table(("member", "store", "images", "per image", "smaller than float32", "agreement"), rows, caption)
+    rows, has_times = [], record.words.is_compressed
+    for member, own in zip(members, record.stores, strict=True):
+        sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"])
+        times = (f"{own['float32_bytes'] / own['bytes']:.0f} times",) if has_times else ()
+        rows.append((member["name"], *sizes, *times, _agreement(own)))
+    head = ("member", "store", "images", "per image", *(("smaller than float32",) if has_times else ()), "agreement")
+    return table(head, rows, record.words.stores)
 
 
 def _agreement(own: Mapping[str, Any]) -> str:
@@ -223,7 +237,7 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     return join(table(("weights", *GAIN_HEAD, "survives"), rows, caption), verdict, tag("p", note, class_="note"))
 
 
-def decoding_tables(decoded: Mapping[str, Any]) -> Html:
+def decoding_tables(decoded: Mapping[str, Any], words: Words) -> Html:
     """Returns what moving thresholds, dropping small or unsure classes, and telling objects apart otherwise gains."""
     parts = []
     if "offsets" in decoded:
@@ -232,7 +246,7 @@ def decoding_tables(decoded: Mapping[str, Any]) -> Html:
         parts.append(_fitted_classes(own, moved, "probability", "Thresholds moved: gain in the mean over all classes"))
     if "rules" in decoded:
         adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
-        parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped: gain in their own score"))
+        parts.append(_fitted_classes(decoded, adopted, words.left_out, words.about_left_out))
     if "components" in decoded:
         parts.append(_components(decoded["components"]))
     if "objects" in decoded:

@@ -151,7 +151,9 @@ def board_scores(name: str, uploads: Sequence[Mapping[str, str]], submissions: P
     An upload counts where it has the content of the submission that is there now; where that is gone, the last one.
     """
     own = [upload for upload in uploads if Path(upload["file"]).stem == name]
-    if own and (sha256 := (read_json(submissions / f"{name}.json") or {}).get("sha256")):
+    # Beside a `.json` of boxes the origin has a name of its own, and the `.json` no such key.
+    origin = read_json(submissions / f"{name}.origin.json") or read_json(submissions / f"{name}.json") or {}
+    if own and (sha256 := origin.get("sha256")):
         own = [upload for upload in own if upload["sha256"] and str(sha256).startswith(upload["sha256"])]
     return {key: float(own[-1][key]) for key in BOARDS if own and _is_number(own[-1][key])}
 

@@ -15,6 +15,7 @@ from pipeline.report.markup import Html, bar, digits, heat, join, table, tag
 from pipeline.report.overlay import run_color, run_line
 from pipeline.report.scenes import missing_epochs
 from pipeline.report.side import Side
+from pipeline.scores import of_images
 from pipeline.training.state import when
 from pipeline.wording import duration
 
@@ -63,7 +64,7 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
         )
     first = next((side.label for side in sides if side.name in column), "the first")
     head = ("run", *(("loss",) if has_mixes else ()), "state", comparison.label)
-    head += (f"{comparison.gain_label} of images, 95 %", f"gain over {first}, 95 %", *labels)
+    head += (f"{of_images(comparison.gain_label)}, 95 %", f"gain over {first}, 95 %", *labels)
     head += (*(("published",) if has_published else ()), "best epoch", "time")
     guesses = {value for value in comparison.scores.get(guess, ()) if value is not None}
     notes = [f"The majority class everywhere has {comparison.label} {digits(max(guesses))}."] if guesses else []

@@ -21,8 +21,9 @@ from pipeline.report.trainings import (
     read_trained,
     summary,
     three_digits,
+    whole_score,
 )
-from pipeline.scores import LABELS
+from pipeline.scores import LABELS, label_of
 from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
 
 
@@ -52,7 +53,8 @@ class Findings:
     rows: tuple[Row, ...]
 
     def __str__(self) -> str:
-        head = ("setting", "runs", self.score, "by seed", "by split", "mIoU", "minutes", "gain, 95 %", "verdict")
+        whole = label_of(whole_score(self.score))
+        head = ("setting", "runs", self.score, "by seed", "by split", whole, "minutes", "gain, 95 %", "verdict")
         text = aligned([head, *(_cells(row) for row in self.rows)])
         gains = [row.gain for row in self.rows if row.gain]
         if not gains:
@@ -74,7 +76,7 @@ class Findings:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             (
-                *("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", "miou", "minutes"),
+                *("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", whole_score(self.score), "minutes"),
                 *("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict"),
             )
         )

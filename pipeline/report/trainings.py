@@ -16,7 +16,7 @@ from pipeline.config.study import Training
 from pipeline.errors import UserError
 from pipeline.report.compare import read_image_scores
 from pipeline.report.read import read_metrics, read_stage_seconds
-from pipeline.scores import LABELS, per_image_score
+from pipeline.scores import KINDS, LABELS, per_image_score
 from pipeline.wording import did_you_mean
 
 COSTS = ("train", "evaluate")  # the stages whose time a training is charged with
@@ -28,7 +28,7 @@ class Trained:
 
     Attributes:
         scores: sequence and score by image id; empty before it is evaluated.
-        miou: the mean IoU over all pixels, where the run has it.
+        miou: the score over all images at once, see `whole_score`, where the run has it.
         minutes: of training and evaluation; None before it is evaluated.
     """
 
@@ -78,6 +78,15 @@ def compared_score(given: str | None, trainings: Sequence[Training], runs: Path)
     return score
 
 
+def whole_score(label: str) -> str:
+    """Returns the score over all images at once that stands beside one of single images, by its label.
+
+    >>> whole_score("Dice"), whole_score("AP of single images")
+    ('miou', 'ap')
+    """
+    return "ap" if any(kind.label == label and kind.needs == "boxes" for kind in KINDS.values()) else "miou"
+
+
 def read_trained(training: Training, runs: Path, score: str) -> Trained:
     """Returns what a training has scored so far."""
     folder = runs / training.run
@@ -87,7 +96,7 @@ def read_trained(training: Training, runs: Path, score: str) -> Trained:
         return Trained(training, {}, None, None)
     metrics, seconds = read_metrics(folder), read_stage_seconds(folder)
     minutes = sum(seconds.get(stage, 0) for stage in COSTS) / 60
-    return Trained(training, scores, metrics.mean("miou") if metrics else None, minutes)
+    return Trained(training, scores, metrics.mean(whole_score(LABELS[score])) if metrics else None, minutes)
 
 
 def summary(trained: Sequence[Trained]) -> Summary:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.commands.submissions import choose_changed
 from pipeline.report.canvas import MARGIN
-from pipeline.segmentation.panels import BRIGHT, DIFF_WIDTH, Changed, choose_changed, draw_changes
+from pipeline.segmentation.panels import BRIGHT, DIFF_WIDTH, Changed, draw_changes
 from tests.report.small_run import CLASSES, COLORS, make_image
 
 

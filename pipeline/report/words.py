@@ -1,0 +1,62 @@
+"""What the page says where tasks differ: of pixels, or of boxes. Decided here, and nowhere else in the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config.competition import Competition
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a task.
+
+    Attributes:
+        wrong: what the gallery shows the share of, of each image; `about_wrong`: what that is, "" where it is clear.
+        stores: the caption of the table of members' stores.
+        is_compressed: whether a store has a size to compare with that of all probabilities as float32.
+        counted: heads of the columns of counts in the table of classes.
+        checked: what the check of a submission has found.
+        left_out, about_left_out: the head and the caption of the table of what decoding leaves out.
+        absent: the sections that the task never has.
+    """
+
+    wrong: str
+    about_wrong: str
+    stores: str
+    is_compressed: bool
+    checked: str
+    counted: tuple[str, ...]
+    left_out: str
+    about_left_out: str
+    absent: tuple[str, ...]
+
+
+OF_PIXELS = Words(
+    wrong="wrong pixels",
+    about_wrong="",
+    stores="Probability stores: size, and pixels whose class is that of the network's own float32 output",
+    is_compressed=True,
+    checked="ids, rows, overlaps, ranges and orientation are right",
+    counted=(),
+    left_out="dropped where",
+    about_left_out="Classes dropped: gain in their own score",
+    absent=("Boxes",),
+)
+OF_BOXES = Words(
+    wrong="wrong boxes",
+    about_wrong=" Wrong are labelled boxes that no prediction hits, and predictions that hit none; the share is of "
+    "these and the hits. Predictions of a score below 0.3 are left out here.",
+    stores="Stores of predicted boxes: size, and boxes that are those of the network's own float32 output",
+    is_compressed=False,
+    checked="ids, rows, classes, scores and boxes are right",
+    counted=("boxes, all",),
+    left_out="left out where",
+    about_left_out="Boxes left out: gain in the AP of their class in single images",
+    absent=("Suspicious", "Errors", "Calibration", "Pseudo-labels"),
+)
+
+
+def words_of(competition: Competition) -> Words:
+    """Returns the words of a competition's task."""
+    return OF_BOXES if competition.has_boxes else OF_PIXELS
