@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.config.box_convention import BoxConvention
+from pipeline.config.box_form import BoxForm
 from pipeline.config.competition import (
     Competition,
     Convention,
@@ -29,9 +31,10 @@ from pipeline.config.load import load_competition
 from pipeline.scores import KINDS
 from pipeline.segmentation.labels import read_mask
 
-REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS", "CSV"}
-PER = {"image": "per image", "all": "over all pixels", "volume": "per volume"}
-SCHEMAS = (Competition, ImageForm, MaskCsv, Submission, Objects, Convention, ScoreOptions)
+REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS.CSV"}
+PER = {"image": "per image", "all": "over all pixels", "volume": "per volume"}  # of masks
+PATHS = {MaskCsv: "MASKS."}
+SCHEMAS = (Competition, ImageForm, MaskCsv, BoxForm, Submission, Objects, Convention, BoxConvention, ScoreOptions)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_every_key_has_a_line_with_meaning_default_and_example(document):
         assert set(table) == keys_of(schema) - {"NAME"}  # which is the file's
         for key, (meaning, default, example) in table.items():
             assert meaning and example.startswith("`"), key
-            assert bool(default) == (key not in REQUIRED), key
+            assert bool(default) == (f"{PATHS.get(schema, '')}{key}" not in REQUIRED), key
 
 
 def test_the_defaults_are_those_of_the_schema(document):
@@ -82,7 +85,9 @@ def test_every_score_has_a_line(document):
     assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row[0])) == sorted(get_args(ScoreName))
     for row in rows:
         for name in re.findall(r"`(\w+)`", row[0]):
-            assert row[2].strip() == PER[KINDS[name].per], name
+            is_of_all_boxes = (KINDS[name].needs, KINDS[name].per) == ("boxes", "all")
+            per = "over all boxes" if is_of_all_boxes else PER[KINDS[name].per]
+            assert row[2].strip() == per, name
 
 
 def examples(document: str) -> list[tuple[str, str]]:
@@ -97,11 +102,12 @@ def test_the_examples_are_competitions(document, configs: Path):
     for name, text in written.items():
         (configs / "competitions" / f"{name}.yaml").write_text(text)
         assert len(text.splitlines()) <= 12
-    buildings, cells, roads, streets = (load_competition(name) for name in written)
+    buildings, cells, wheat, roads, streets = (load_competition(name) for name in written)
     assert buildings.scored_indices == (1,)
     assert buildings.convention.id_column == buildings.id_column == "img_id"
     assert buildings.mask_values == (0, 255)
     assert (cells.scored_indices, cells.border_index, cells.objects.min_size) == ((1,), 2, 20)
+    assert (wheat.boxes.kind, wheat.boxes.order, wheat.score, wheat.scored_indices) == ("csv", "xywh", "ap", (0,))
     assert (streets.submission.format, len(streets.submission.values)) == ("png_masks", len(streets.classes))
     assert (roads.mask_values, roads.licence, roads.scored_indices) == ("colors", None, (0, 1, 2, 3, 4))
 

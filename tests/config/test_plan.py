@@ -16,11 +16,18 @@ from pipeline.config.loss_mix import SETTINGS, parse_mix, term_parts
 from pipeline.config.plan import Phase, learning_rate, load_plan
 from pipeline.errors import UserError
 
+OF_BOXES = ("yolox", "yolox_frozen")  # plans that change to a loss of boxes
+
 
 def phases_of(plan: str, *settings: str) -> dict[str, Phase]:
     """The phases of a plan of configs/plans by name."""
     loaded = load("ExpAAB", (f"SOLVER.PLAN={plan}", "SOLVER.MONITOR=valid_dice", *settings))
     return {phase.name: phase for phase in loaded.plan}
+
+
+def phases_of_boxes(plan: str, *settings: str) -> dict[str, Phase]:
+    """The same, of a plan for YOLOX."""
+    return {phase.name: phase for phase in load("BccdY", (f"SOLVER.PLAN={plan}", *settings)).plan}
 
 
 def refusal(configs: Path, text: str, *settings: str) -> str:
@@ -34,10 +41,11 @@ def refusal(configs: Path, text: str, *settings: str) -> str:
 
 
 def test_yolox_warms_up_3_epochs_then_cosine_to_epoch_22_then_8_clean_epochs():
-    phases = phases_of("yolox_frozen", "SOLVER.MAX_LR=3e-4", "SOLVER.MIN_LR=1.5e-5")
+    phases = phases_of_boxes("yolox_frozen", "SOLVER.MAX_LR=3e-4", "SOLVER.MIN_LR=1.5e-5")
     cosine, clean = phases["cosine"], phases["clean"]
-    assert (cosine.epochs, cosine.augment, cosine.freeze) == (22, True, ("encoder",))
-    assert (clean.epochs, clean.augment, clean.freeze) == (8, False, ("encoder",))
+    assert (cosine.epochs, cosine.augment, cosine.freeze) == (22, True, ("encoder", "neck"))
+    assert (clean.epochs, clean.augment, clean.freeze) == (8, False, ("encoder", "neck"))
+    assert (cosine.loss, clean.loss) == (None, "5 iou + 1 conf + 1 cls + 1 l1")
     at = {step: learning_rate(cosine, step, 666) for step in (0, 998, 1997, 1998, 5161, 8325, 11489, 14651)}
     assert at[0] == pytest.approx(3e-4 / 1998)  # 3 epochs of 666 steps
     assert at[998] == pytest.approx(1.5e-4)  # half way up
@@ -49,7 +57,18 @@ def test_yolox_warms_up_3_epochs_then_cosine_to_epoch_22_then_8_clean_epochs():
     assert at[5161] > quarter > learning_rate(cosine, 5162, 666)
     assert at[11489] == pytest.approx(1.5e-5 + 2.85e-4 * (1 - math.sqrt(0.5)) / 2, rel=1e-3)
     assert at[14651] == pytest.approx(1.5e-5, rel=1e-6)  # the last step of epoch 22
-    assert {learning_rate(clean, step, 666) for step in range(8 * 666)} == {1.5e-5}
+    assert learning_rate(clean, 0, 666) == 1.5e-5
+    assert learning_rate(clean, 4 * 666, 666) == pytest.approx(0.75e-5)  # the diary's rate falls here, too
+    assert learning_rate(clean, 8 * 666 - 1, 666) == pytest.approx(1.5e-5 / (8 * 666))
+
+
+def test_yolox_itself_ends_with_clean_epochs_at_its_lowest_rate_and_freezes_nothing():
+    settings = ("SOLVER.MAX_LR=2e-3", "SOLVER.MIN_LR=1e-4", "SOLVER.NUM_EPOCHS=25", "SOLVER.ANN_EPOCHS=5")
+    cosine, clean = phases_of_boxes("yolox", *settings).values()
+    assert (cosine.epochs, cosine.augment, cosine.freeze, cosine.loss) == (25, True, (), None)
+    assert (clean.epochs, clean.augment, clean.freeze) == (5, False, ())
+    assert clean.loss == "5 iou + 1 conf + 1 cls + 1 l1"
+    assert {learning_rate(clean, step, 10) for step in range(50)} == {1e-4}
 
 
 def test_flat_cosine_stays_then_falls_over_the_anneal_epochs():
@@ -190,7 +209,7 @@ def test_every_plan_of_the_project_can_be_loaded(project):
     plans = [path.stem for path in (project / "configs" / "plans").glob("*.yaml")]
     assert len(plans) >= 10
     for plan in plans:
-        assert phases_of(plan), plan
+        assert (phases_of_boxes if plan in OF_BOXES else phases_of)(plan), plan
 
 
 # What holds for every phase.
