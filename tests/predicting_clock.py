@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -23,9 +24,13 @@ class Clock(Stop):
         return self.time_s
 
 
-def moved_by_predictions(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Returns the clock that predictions move; a view of test-time augmentation takes as long as an image."""
-    clock, own, load_network = Clock(), predict_module.predict_batches, predict_module.make_predictor
+def moved_by_predictions(monkeypatch: pytest.MonkeyPatch, module: ModuleType = predict_module) -> Clock:
+    """Returns the clock that predictions move; a view of test-time augmentation takes as long as an image.
+
+    Args:
+        module: the `predict` of a task.
+    """
+    clock, own, load_network = Clock(), module.predict_batches, module.make_predictor
 
     def predict(predictor, batches) -> Iterator:
         for found in own(predictor, batches):
@@ -36,6 +41,6 @@ def moved_by_predictions(monkeypatch: pytest.MonkeyPatch) -> Clock:
         clock.time_s += START_S
         return load_network(*arguments)
 
-    monkeypatch.setattr(predict_module, "predict_batches", predict)
-    monkeypatch.setattr(predict_module, "make_predictor", make)
+    monkeypatch.setattr(module, "predict_batches", predict)
+    monkeypatch.setattr(module, "make_predictor", make)
     return clock

@@ -20,6 +20,7 @@ DOCUMENTS = [
     "README.md",
     "docs/architecture.md",
     "docs/plans.md",
+    "docs/detection.md",
     "docs/repeatability.md",
     "docs/averaging.md",
     "docs/studies.md",

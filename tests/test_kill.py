@@ -45,6 +45,11 @@ def test_runs_killed_at_random_times_in_every_stage_end_with_the_same_bits():
     assert re.search(r"^runs identical +[1-3]$", output, re.MULTILINE) and "0 failures" in output
 
 
+def test_runs_of_boxes_killed_in_every_stage_end_with_the_same_bits():
+    output = long_form("--task", "boxes", "--points", "8", "--seed", str(os.getpid()))
+    assert re.search(r"^runs identical +[12]$", output, re.MULTILINE) and "0 failures" in output
+
+
 def test_runs_asked_to_stop_end_in_order_and_with_the_same_bits():
     arguments = ("--points", "2", "--way", "stop", "--stage", "train", "--seed", str(os.getpid()))
     assert re.search(r"^runs identical +[12]$", long_form(*arguments), re.MULTILINE)

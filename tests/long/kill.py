@@ -4,6 +4,7 @@
     python -m tests.long.kill --points 50 --way stop    SIGTERM and SIGINT: must end with exit code 3, within 30 s
     python -m tests.long.kill --way disk --stride 20    SIGKILL right before every 20th file operation of the chain
     python -m tests.long.kill --way full                no file may grow beyond a size: a clear error, exit code 2
+    python -m tests.long.kill --task boxes              the same, of each way, with networks that find boxes
 
 Every process does what `python -m pipeline demo KEY=VALUE ...` does. A run is interrupted again and again on its way
 through the chain, twice in each stage, and compared once, at its end: each interruption is a point. Exit code 1 when a
@@ -27,6 +28,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.stages import STAGE_NAMES
+from tests.long.kill_variants import DEVICES, SUBJECTS, Subject
 from tests.long.processes import (
     Dying,
     Resumed,
@@ -41,62 +43,12 @@ from tests.long.processes import (
     start,
     wait,
 )
-from tests.tiny import overrides, write_competition
 
 FILE_SIZES = (0, 300, 3_000, 30_000, 300_000, 2_000_000)  # bytes; a checkpoint has 3,400,000
 STOP_S = 30
 TIMES_A_STAGE = 2  # the second time what is left of a stage is interrupted, before or after it saved anything new
 DEATHS = 5  # of one run before file operations: the first where it was chosen, the others soon after a new start
 SOON = 120  # file operations; a training of these sizes has 350, any other stage up to 50
-
-COMMON = (
-    *("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8"),
-    *("AVERAGE.METHOD=swa", "AVERAGE.COUNT=2", "RUNTIME.LOG_STEPS=1"),
-)
-
-
-DEVICES = {"cpu": (), "cuda": ("RUNTIME.DEVICE=cuda", "SOLVER.REPRODUCIBLE=true")}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Settings of a run, how many finished steps a kill may cost, and which variant has the same result, if any."""
-
-    changes: tuple[str, ...]
-    may_lose: int
-    same_as: int | None = None
-
-
-VARIANTS = (
-    # Early stop, revert to the best epoch, annealing; a checkpoint at every step.
-    Variant((*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0"), may_lose=0),
-    # Slow weights, averaged weights, dropout, micro-batches, adaptive class weights; a checkpoint at every epoch.
-    Variant(
-        (
-            *("MODEL.NAME=FPN", "SOLVER.NUM_EPOCHS=2", "SOLVER.MAX_LR=0.1", "SOLVER.EMA_DECAY=0.9"),
-            *("LOSS_FN.ADAPTIVE.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=4", "SWEEP.ENABLE=false"),
-            *("SOLVER.ACCUMULATE=2", "AVERAGE.METHOD=best", "AVERAGE.COUNT=2", "RUNTIME.LOG_STEPS=1"),
-        ),
-        may_lose=2,
-    ),
-    # Layer-wise rates, an auxiliary head, blocks computed twice, mixed samples, an optimizer of timm.
-    Variant(
-        (
-            *("MODEL.NAME=Unet", "MODEL.OPTIONS={DECODER_ATTENTION_TYPE: scse}", "MODEL.AUX_WEIGHT=0.1"),
-            *("SOLVER.NUM_EPOCHS=2", "SOLVER.OPTIMIZER.NAME=timm.lamb", "SOLVER.OPTIMIZER.ENCODER_LR_DECAY=0.8"),
-            *("SOLVER.CHECKPOINT_ENCODER=true", "SOLVER.SAVE_MINUTES=0", "SWEEP.ENABLE=false", "RUNTIME.LOG_STEPS=1"),
-            *("DATASETS.AUGMENTATION.MIX_UP.ENABLE=true", "DATASETS.AUGMENTATION.CLASS_MIX.ENABLE=true"),
-            *("DATASETS.AUGMENTATION.ELASTIC.ENABLE=true", "LOSS_FN.MIX=0.7 ce(top=0.5) + 0.3 lovasz"),
-        ),
-        may_lose=0,
-    ),
-    # As the first, but loaded by two workers: what was begun in one process must come out the same.
-    Variant(
-        (*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0", "DATALOADERS.TRAIN.NUM_WORKERS=2"),
-        may_lose=0,
-        same_as=0,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -227,32 +179,39 @@ def run_baseline(
 
 
 def try_signals(
-    folder: Path, data: Path, runs: Iterator[list[Point]], num_points: int, device: Sequence[str], counts: Counts
+    folder: Path,
+    data: Path,
+    subject: Subject,
+    runs: Iterator[list[Point]],
+    num_points: int,
+    device: Sequence[str],
+    counts: Counts,
 ) -> None:
     """Interrupts runs of all variants by signals until there were `num_points` interruptions."""
-    variants = [overrides(data, *variant.changes, *device) for variant in VARIANTS]
+    variants = [subject.overrides(data, *variant.changes, *device) for variant in subject.variants]
     baselines: dict[int, tuple[dict[str, bytes], dict[str, float]]] = {}
     for number, points in enumerate(runs):
         left = num_points - sum(counts.landed.values())
         if left <= 0:
             return
-        index = number % len(VARIANTS)
-        base = index if VARIANTS[index].same_as is None else VARIANTS[index].same_as
+        index = number % len(variants)
+        variant = subject.variants[index]
+        base = index if variant.same_as is None else variant.same_as
         if base not in baselines:
             baselines[base] = run_baseline(folder / f"baseline-{base}", variants[base])
         expected, seconds = baselines[base]
         # A variant without a sweep is interrupted in its training once more.
         points = [point if point.stage in seconds else Point("train", point.share, point.number) for point in points]
         run_folder = folder / f"run-{number}"
-        resumed = Resumed(run_folder / "steps", VARIANTS[index].may_lose)
+        resumed = Resumed(run_folder / "steps", variant.may_lose)
         try_points(run_folder, variants[index], points[:left], seconds, resumed, counts)
         finish_and_compare(run_folder, variants[index], expected, f"run {number + 1}, variant {index}", counts, resumed)
 
 
-def try_operations(folder: Path, data: Path, stride: int, seed: int, counts: Counts) -> None:
+def try_operations(folder: Path, data: Path, subject: Subject, stride: int, seed: int, counts: Counts) -> None:
     """Kills runs before file operations, evenly over the chain, and again soon after the next starts."""
-    variant = VARIANTS[0]
-    arguments, counter = overrides(data, *variant.changes), Dying(None, folder / "count")
+    variant = subject.variants[0]
+    arguments, counter = subject.overrides(data, *variant.changes), Dying(None, folder / "count")
     expected, _ = run_baseline(folder / "baseline", arguments, counter.install)
     num_operations, rng = int(counter.count_path.read_text()), random.Random(seed)
     print(f"{num_operations} file operations, killed before every {stride}th", flush=True)
@@ -277,9 +236,9 @@ def die(dying: Dying, steps_path: Path) -> None:
     note_steps(steps_path)
 
 
-def try_full_disks(folder: Path, data: Path, counts: Counts) -> None:
+def try_full_disks(folder: Path, data: Path, subject: Subject, counts: Counts) -> None:
     """Runs into files that may not grow any more."""
-    arguments = overrides(data, *VARIANTS[0].changes)
+    arguments = subject.overrides(data, *subject.variants[0].changes)
     expected, _ = run_baseline(folder / "baseline", arguments)
     for num_bytes in FILE_SIZES:
         run_folder, name = folder / f"full-{num_bytes}", f"files up to {num_bytes} bytes"
@@ -298,20 +257,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="for signals")
+    parser.add_argument("--task", choices=SUBJECTS, default="segmentation")
     parser.add_argument("--stage", choices=STAGE_NAMES, help="interrupt only this one")
     chosen = parser.parse_args(arguments)
     load_packages()
-    counts = Counts()
+    counts, subject = Counts(), SUBJECTS[chosen.task]
     with tempfile.TemporaryDirectory() as folder:
-        data = write_competition(Path(folder) / "data")
+        data = subject.write(Path(folder) / "data")
         if chosen.way == "disk":
-            try_operations(Path(folder), data, chosen.stride, chosen.seed, counts)
+            try_operations(Path(folder), data, subject, chosen.stride, chosen.seed, counts)
         elif chosen.way == "full":
-            try_full_disks(Path(folder), data, counts)
+            try_full_disks(Path(folder), data, subject, counts)
         else:
             stages = (chosen.stage,) if chosen.stage else STAGE_NAMES
             runs = choose_points(chosen.way, chosen.seed, stages)
-            try_signals(Path(folder), data, runs, chosen.points, DEVICES[chosen.device], counts)
+            try_signals(Path(folder), data, subject, runs, chosen.points, DEVICES[chosen.device], counts)
     if counts.slowest_stop_s > STOP_S:
         counts.failed.append(f"a stop took {counts.slowest_stop_s:.1f} s")
     counts.show()

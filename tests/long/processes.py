@@ -29,7 +29,7 @@ PACKAGES = (
     *("matplotlib.backends.backend_agg", "torch.utils.tensorboard", "sklearn.model_selection"),
     *("pipeline.stages", "pipeline.data.catalog", "pipeline.data.leakage", "pipeline.data.split"),
     *("pipeline.training.lr_sweep", "pipeline.training.trainer", "pipeline.segmentation.scores"),
-    *("pipeline.submission.file", "pipeline.report.page", "pipeline.report.plots"),
+    *("pipeline.submission.file", "pipeline.report.page", "pipeline.report.plots", "pipeline.detection.learning"),
 )
 GIVE_UP_S = 300
 
