@@ -1,4 +1,4 @@
-"""How a competition writes boxes, where its submissions have boxes instead of masks.
+"""How a competition writes boxes in its submissions.
 
 Every key with its meaning: `docs/competitions.md`; known competitions: `docs/conventions.md`.
 """
@@ -15,12 +15,15 @@ BoxField = Literal[
     "class", "score", "left", "top", "right", "bottom", "width", "height", "center_x", "center_y"
 ]  # fmt: skip
 
-# The ways to give a box by four numbers.
+# The four coordinates that can describe a box.
 XYXY = ("left", "top", "right", "bottom")
 XYWH = ("left", "top", "width", "height")
 CXCYWH = ("center_x", "center_y", "width", "height")
 LAYOUTS = (XYXY, XYWH, CXCYWH)
-PIXEL_DECIMALS, SHARE_DECIMALS = 2, 6  # a hundredth of a pixel; a share of 1e-6 is less than that below 10,000 pixels
+PIXEL_DECIMALS, SHARE_DECIMALS = (
+    2,
+    6,
+)  # steps of 0.01 pixels; 1e-6 of a side is a smaller step if the image is below 10,000 pixels
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,19 @@ class BoxConvention:
     Classes are written as `Competition.label_texts`: by CLASS_LABELS, or by number from `class_base` on.
 
     Attributes:
-        fields: the values of a box in a text, in their order; without `class` where one class is submitted.
+        fields: the values of a box in the text, in order; `class` may be omitted if one class is submitted.
         class_base: the number of the first class.
-        normalised: whether coordinates are shares of the image's width and height instead of pixels.
-        decimals: most digits behind the point of a coordinate; None: 2 of pixels, 6 of shares.
-        empty: the text of an image without boxes; None: such an image has no row.
+        normalised: whether coordinates are fractions of the image's width and height instead of pixels.
+        decimals: maximum number of decimals of a coordinate; None: 2 for pixels, 6 for fractions.
+        empty: the text for an image without boxes; None: such an image has no row.
         id_column: of the csv; None: the competition's ID_COLUMN.
-        value_column: of the csv, which has the boxes.
-        id_suffix: what follows the id of an image in the file, such as `.jpg`.
-        image_id: of COCO results: the id as text, or the number that it ends with.
-        score_key: of nuScenes boxes: what the score is called.
-        class_key: likewise the class.
-        token_key: likewise the id of the image that each box repeats; None: it is not repeated.
-        meta: what the file says of itself, likewise.
+        value_column: of the csv: the column that has the boxes.
+        id_suffix: suffix of the image ids in the file, such as `.jpg`.
+        image_id: of COCO results: the id as text, or the number at its end.
+        score_key: of nuScenes boxes: the key of a box's score.
+        class_key: of nuScenes boxes: the key of a box's class.
+        token_key: of nuScenes boxes: the key under which each box repeats the id of its image; None: not repeated.
+        meta: of nuScenes boxes: content of `meta` in the file.
     """
 
     fields: tuple[BoxField, ...] = ("class", "score", *XYXY)
@@ -61,7 +64,7 @@ class BoxConvention:
 
     @property
     def most_decimals(self) -> int:
-        """How many digits a coordinate has behind the point at most."""
+        """The maximum number of decimals of a coordinate."""
         default = SHARE_DECIMALS if self.normalised else PIXEL_DECIMALS
         return default if self.decimals is None else self.decimals
 

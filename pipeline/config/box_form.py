@@ -1,4 +1,4 @@
-"""How a competition writes the boxes of its objects: the key BOXES of its descriptor.
+"""How the labelled boxes of a competition are stored: the key BOXES of its descriptor.
 
 Every key with its meaning, default and an example: `docs/competitions.md`.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FORMS = ("coco", "voc", "yolo", "csv", "nuscenes")  # the keys of which exactly one is given
+FORMS = ("coco", "voc", "yolo", "csv", "nuscenes")  # exactly one of these keys is given
 PER_IMAGE = ("voc", "yolo")  # forms with a file per image
-IGNORED, OTHERS = "ignore", "others"  # in NAMES: the names that are left out, and all that are not named
+IGNORED, OTHERS = (
+    "ignore",
+    "others",
+)  # in NAMES: the class of dropped names, and a value for all names that are not listed
 
 
 @dataclass(frozen=True)
@@ -19,21 +22,22 @@ class BoxForm:
 
     Attributes:
         coco: a JSON file with images, annotations and categories; `bbox` is left, top, width, height.
-        valid_coco: a second one, of the organisers' validation images.
-        voc: XML files as Pascal VOC has them, one per image.
-        yolo: text files, one per image: class index, centre x, centre y, width and height, as shares of the image.
+        valid_coco: a second COCO file, for the organisers' validation images.
+        voc: XML files in Pascal VOC's format, one per image.
+        yolo: text files, one per image: class index, centre x, centre y, width and height, as fractions of the
+            image's width and height.
         csv: a file with a row per box.
         nuscenes: a JSON list of boxes, as nuScenes' image_annotations.json.
         id_column: of `csv`; None: the competition's ID_COLUMN.
         class_column: of `csv`; None: there is one class.
-        columns: of `csv`: those of the four numbers, as `order` says.
-        box_column: of `csv`: the column that has all four, in brackets or not.
+        columns: of `csv`: the columns of the four coordinates, in the order that `order` gives.
+        box_column: of `csv`: the column that has all four coordinates, with or without brackets.
         order: of `csv`: left, top, right, bottom; left, top, width, height; or centre x and y, width, height.
-        normalised: of `csv`: whether the numbers are shares of the image's width and height.
-        first_px: the number of the first pixel. With 1, right and bottom are of the last pixel inside the box, as in
-            Pascal VOC; with 0, of the first one outside. None: 1 of `voc`, else 0.
-        names: which names of the annotations mean each class; None: those of CLASSES and CLASS_LABELS.
-        bad_boxes: whether boxes that cannot be are refused, or left out and counted.
+        normalised: of `csv`: whether coordinates are fractions of the image's width and height.
+        first_px: the number of the first pixel. With 1, right and bottom are inclusive, as in Pascal VOC; with 0, they
+            are exclusive. None: 1 for `voc`, else 0.
+        names: for each class, its names in the annotations; None: the names in CLASSES and CLASS_LABELS.
+        bad_boxes: whether invalid boxes are refused, or dropped and counted.
     """
 
     coco: str | None = None
@@ -59,7 +63,7 @@ class BoxForm:
 
     @property
     def template(self) -> str | None:
-        """The file of an image's boxes, where each has one of its own."""
+        """The template of the file of an image's boxes; None where one file has the boxes of many images."""
         return getattr(self, self.kind) if self.kind in PER_IMAGE else None
 
     @property

@@ -141,7 +141,10 @@ def _monitor(config: Config, competition: Competition) -> Problems:
         yield "SOLVER.MONITOR", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; set valid_dice"
     if config.solver.monitor != "valid_loss" and competition.has_boxes != (score in OF_BOXES):
         what, own = ("boxes", "valid_ap") if competition.has_boxes else ("masks", "valid_dice")
-        yield "SOLVER.MONITOR", f"{score} is no score of {what}, which {competition.name} has; set {own} or valid_loss"
+        yield (
+            "SOLVER.MONITOR",
+            f"{competition.name} has {what}, but {score} is not a score for {what}; set {own} or valid_loss",
+        )
     if score in OF_VOLUMES:
         why = f"{score} needs whole volumes, but training validates single images; set valid_{OF_VOLUMES[score]}"
         yield "SOLVER.MONITOR", why

@@ -1,4 +1,4 @@
-"""Refuses a form of submissions that contradicts itself where they have boxes; see `check_competition.py`."""
+"""Refuses contradictions in how submissions of boxes are written; see `check_competition.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.tree import Problems, first_repeated
 
 BOX_FORMATS = get_args(BoxFormat)
-# Which format each key belongs to; the others are of every format.
+# The format that each key belongs to; keys that are not listed belong to every format of boxes.
 FORMAT_OF = {
     **dict.fromkeys(("fields", "normalised", "empty", "id_column", "value_column"), "prediction_string"),
     "image_id": "coco_results",
@@ -24,19 +24,19 @@ def check_box_convention(competition: Competition) -> Problems:
     if has_boxes != is_boxes:
         wanted = " or ".join(BOX_FORMATS) if has_boxes else "run_lengths, png_masks, tiff_masks or npz"
         what = "boxes" if is_boxes else "masks"
-        yield "SUBMISSION.FORMAT", f"{form} is of {what}, and TASK is {competition.task}; write {wanted}"
+        yield "SUBMISSION.FORMAT", f"{form} stores {what}, but TASK is {competition.task}; write {wanted}"
         return
     given = [name for name, default in vars(BOX_DEFAULTS).items() if getattr(own, name) != default]
     for name in given:
         if not is_boxes or FORMAT_OF.get(name, form) != form:
             wanted = FORMAT_OF.get(name, " or ".join(BOX_FORMATS))
-            why = f"belongs to SUBMISSION.FORMAT: {wanted}, and that is {form}; remove it, or change FORMAT"
+            why = f"is only for SUBMISSION.FORMAT: {wanted}, but that is {form}; remove it, or change FORMAT"
             yield f"BOX_CONVENTION.{name.upper()}", why
     if not is_boxes:
         return
     for key in ("values", "file"):
         if getattr(competition.submission, key) is not None:
-            yield f"SUBMISSION.{key.upper()}", f"is of masks in a zip, and SUBMISSION.FORMAT is {form}; remove it"
+            yield f"SUBMISSION.{key.upper()}", f"is only for masks in a zip, but SUBMISSION.FORMAT is {form}; remove it"
     if form == "prediction_string":
         yield from _fields(competition)
     yield from _labels(competition)
@@ -47,14 +47,17 @@ def _fields(competition: Competition) -> Problems:
     layouts = "; ".join(", ".join(layout) for layout in LAYOUTS)
     if not own.layout or (twice := first_repeated(own.fields)) is not None:
         found = f"{twice} twice" if own.layout else f"[{', '.join(own.fields)}]"
-        yield key, f"found {found}; give the class, the score and one of these, in the order of the text: {layouts}"
+        yield key, f"found {found}; expected class, score and one of these groups, in the order of the text: {layouts}"
     if "score" not in own.fields:
-        yield key, "score is missing; boxes are ranked by it"
+        yield key, "score is missing; add it, since boxes are ranked by it"
     if "class" not in own.fields and len(competition.scored_indices) != 1:
         num = len(competition.scored_indices)
-        yield key, f"class is missing, and {num} classes are submitted; add class, or name one class as SUBMITTED"
+        yield key, f"class is missing, but {num} classes are submitted; add class, or set SUBMITTED to one class"
     if own.value_column == (own.id_column or competition.id_column):
-        yield "BOX_CONVENTION.VALUE_COLUMN", f"{own.value_column} is the column of the ids, too; name that of the boxes"
+        yield (
+            "BOX_CONVENTION.VALUE_COLUMN",
+            f"{own.value_column} is also the column of the ids; name the column of the boxes",
+        )
 
 
 def _labels(competition: Competition) -> Problems:
@@ -62,7 +65,13 @@ def _labels(competition: Competition) -> Problems:
     labels = [competition.label_texts[index] for index in competition.submitted_indices]
     number = next((label for label in labels if not label.isdecimal()), None)
     if form == "coco_results" and number is not None:
-        yield "CLASS_LABELS", f"{number!r} is no category_id; give a whole number for each class, such as [1, 2, 3]"
+        yield (
+            "CLASS_LABELS",
+            f"{number!r} cannot be a category_id; give a whole number for each class, for example [1, 2, 3]",
+        )
     blank = next((label for label in labels if len(label.split()) != 1), None)
     if form == "prediction_string" and "class" in own.fields and blank is not None:
-        yield "CLASS_LABELS", f"{blank!r} has blanks, which part the values of a text; give labels without blanks"
+        yield (
+            "CLASS_LABELS",
+            f"{blank!r} contains spaces, which separate the values in the text; give labels without spaces",
+        )

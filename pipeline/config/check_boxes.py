@@ -1,4 +1,4 @@
-"""Refuses a descriptor whose TASK and labels do not fit: keys of masks with boxes, keys of boxes with masks."""
+"""Refuses a descriptor whose TASK and label keys do not match: keys for masks with boxes, or the reverse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.wording import did_you_mean
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
 
-# Keys that say something of masks; None by default.
+# Keys about masks; None by default.
 OF_MASKS = ("masks", "annotators", "mask_folder", "mask_values", "valid_region", "ignore_index")
 GROUPS_OF_MASKS = ("objects", "convention")
 OF_CSV = ("id_column", "class_column", "columns", "box_column", "order", "normalised")
@@ -28,26 +28,32 @@ def label_problems(competition: Competition, of_boxes: tuple[str, ...]) -> Probl
     is_of_boxes = competition.score in of_boxes
     if not competition.has_boxes:
         if competition.masks is None:
-            yield "MASKS", "is missing; add it, or write TASK: boxes and BOXES where labels are boxes"
+            yield "MASKS", "is missing; add it, or write TASK: boxes and BOXES if the labels are boxes"
         if competition.boxes is not None:
-            yield "BOXES", "belongs to TASK: boxes; write that, or remove this"
+            yield "BOXES", "is only for TASK: boxes; set TASK: boxes, or remove BOXES"
         if is_of_boxes:
-            yield "SCORE", f"{competition.score} is a score of boxes, and TASK is segmentation; write dice or iou"
+            yield (
+                "SCORE",
+                f"{competition.score} is a score for boxes, but TASK is segmentation; write for example dice or iou",
+            )
         return
     if competition.boxes is None:
         yield "BOXES", "is missing; TASK: boxes needs it, for example BOXES: {COCO: train.json}"
         return
     for key in _given_of_masks(competition):
-        yield key, "is about masks, and TASK is boxes; remove it"
+        yield key, "is only for masks, but TASK is boxes; remove it"
     if competition.submission.format in ("png_masks", "tiff_masks", "npz"):
-        yield "SUBMISSION.FORMAT", f"{competition.submission.format} stores masks, and TASK is boxes; remove it"
+        yield "SUBMISSION.FORMAT", f"{competition.submission.format} stores masks, but TASK is boxes; remove it"
     if not is_of_boxes:
-        yield "SCORE", f"{competition.score} is a score of masks, and TASK is boxes; write {', '.join(of_boxes)}"
+        yield (
+            "SCORE",
+            f"{competition.score} is a score for masks, but TASK is boxes; write one of {', '.join(of_boxes)}",
+        )
     yield from _form_problems(competition.boxes, competition)
 
 
 def _given_of_masks(competition: Competition) -> list[str]:
-    """Returns the keys of masks that are not as they are by default."""
+    """Returns the keys about masks whose values are not the defaults."""
     given = [name.upper() for name in OF_MASKS if getattr(competition, name) is not None]
     given += ["LABELS"] * competition.is_multilabel + ["MASK_SIZE"] * (competition.mask_size != "image")
     for name in GROUPS_OF_MASKS:
@@ -68,14 +74,17 @@ def _form_problems(form: BoxForm, competition: Competition) -> Problems:
         return
     kind = form.kind
     if form.valid_coco is not None and kind != "coco":
-        yield "BOXES.VALID_COCO", "belongs to COCO, the boxes of the other images; give both, or remove this"
+        yield (
+            "BOXES.VALID_COCO",
+            "is used together with BOXES.COCO; add COCO for the other images, or remove VALID_COCO",
+        )
     for name in OF_CSV:
         if kind != "csv" and getattr(form, name) != getattr(BoxForm(), name):
-            yield f"BOXES.{name.upper()}", f"is about a csv, and the boxes are {kind.upper()}; remove it"
+            yield f"BOXES.{name.upper()}", f"is only for CSV, but the boxes are given as {kind.upper()}; remove it"
     if kind == "csv":
         yield from _csv_problems(form, competition)
     if form.first_px is not None and kind not in ("voc", "csv"):
-        yield "BOXES.FIRST_PX", f"{kind.upper()} always counts from 0; remove it"
+        yield "BOXES.FIRST_PX", f"is only for VOC and CSV; {kind.upper()} always counts from 0; remove it"
     if form.template is not None:
         key = f"BOXES.{kind.upper()}"
         suffix = ".xml" if kind == "voc" else ".txt"
@@ -94,15 +103,18 @@ def _form_problems(form: BoxForm, competition: Competition) -> Problems:
 
 def _csv_problems(form: BoxForm, competition: Competition) -> Problems:
     if (form.columns is None) == (form.box_column is None):
-        yield "BOXES.COLUMNS", "give the four columns as COLUMNS, or the one that has all four numbers as BOX_COLUMN"
+        yield (
+            "BOXES.COLUMNS",
+            "expected either COLUMNS with four columns, or BOX_COLUMN with the one column that has all four numbers",
+        )
     names = [form.id_column or competition.id_column, form.class_column, form.box_column, *(form.columns or ())]
     if twice := first_repeated([name for name in names if name is not None]):
-        yield "BOXES.COLUMNS", f"{twice!r} is named twice; each column has one meaning"
+        yield "BOXES.COLUMNS", f"{twice!r} is used twice; give each key another column"
     if form.class_column is None and len(competition.classes) > 1:
-        why = f"is missing; there are {len(competition.classes)} classes, and a row says by a column which it is of"
+        why = f"is missing; with {len(competition.classes)} classes, name the column that has the class of a box"
         yield "BOXES.CLASS_COLUMN", why
     if form.first_px == 1 and (form.normalised or form.order == "cxcywh"):
-        why = "1 numbers pixels, which shares of the image and centres are no numbers of"
+        why = "1 has no meaning with NORMALISED: true or ORDER: cxcywh"
         yield "BOXES.FIRST_PX", f"{why}; remove it"
 
 
@@ -112,12 +124,18 @@ def _name_problems(form: BoxForm, competition: Competition) -> Problems:
     known = (*competition.classes, IGNORED)
     for name in form.names:
         if name not in known:
-            yield f"BOXES.NAMES.{name}", f"no class of that name; {did_you_mean(name, known, ', '.join(known))}"
+            yield (
+                f"BOXES.NAMES.{name}",
+                f"CLASSES has no class of this name; {did_you_mean(name, known, ', '.join(known))}",
+            )
     missing = [name for name in competition.classes if name not in form.names]
     if missing:
-        yield "BOXES.NAMES", f"{missing[0]} has no names; give those of each class, or leave the class out of CLASSES"
+        yield (
+            "BOXES.NAMES",
+            f"{missing[0]} has no names; list the names of every class, or remove the class from CLASSES",
+        )
     names = [name.casefold() for own in form.names.values() if own != OTHERS for name in own]
     if (twice := first_repeated(names)) is not None:
-        yield "BOXES.NAMES", f"{twice!r} is given twice; a name means one class, or {IGNORED}"
+        yield "BOXES.NAMES", f"{twice!r} is given twice; list each name under one class, or under {IGNORED}"
     if sum(own == OTHERS for own in form.names.values()) > 1:
-        yield "BOXES.NAMES", f"`{OTHERS}` is given twice; the names that are left mean one class, or {IGNORED}"
+        yield "BOXES.NAMES", f"`{OTHERS}` is given twice; use it for one class, or for {IGNORED}"

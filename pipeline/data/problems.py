@@ -22,7 +22,7 @@ _LINE = "correct that line by hand"
 _SAMPLE = "get the sample submission and test.csv again, together"
 _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
-_BOX = f"correct it; BAD_BOXES: skip of BOXES in {_DESCRIPTOR} leaves such boxes out and counts them"
+_BOX = f"correct it, or write BAD_BOXES: skip under BOXES in {_DESCRIPTOR} to drop and count such boxes"
 
 # kind: (expected, fix). {fields} are filled in by the check that finds the problem.
 # fmt: off
@@ -65,8 +65,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     "sample not a zip": ("what SUBMISSION.FORMAT says", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
-    "sample of another form": ("what SUBMISSION.FORMAT and BOX_CONVENTION say", f"correct these in {_DESCRIPTOR}, or "
-                               "get the sample submission again"),
+    "sample of another form": ("the format that SUBMISSION.FORMAT and BOX_CONVENTION describe", f"correct these in "
+                               f"{_DESCRIPTOR}, or get the sample submission again"),
     "sample file unknown": ("files of test images, such as {example}",
                             f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
@@ -147,30 +147,31 @@ KINDS: dict[str, tuple[str, str]] = {
                                   "ignored colour the last class and set IGNORE_INDEX"),
 }
 BOX_KINDS: dict[str, tuple[str, str]] = {
-    "boxes missing": ("boxes of every training image", "add them; where images have none on purpose, WITHOUT_MASK: "
+    "boxes missing": ("boxes of every training image", "add them; if images have none on purpose, write WITHOUT_MASK: "
                       f"empty or skip in {_DESCRIPTOR}"),
     "file of boxes missing": ("{file} in the competition's folder", _NAME_IT),
-    "annotations unreadable": ("{wanted}", f"{_AGAIN}; where it has another form, correct BOXES in {_DESCRIPTOR}"),
-    "number twice": ("a number of its own for each image, annotation and category", "number them anew; files that were "
-                     "joined often repeat numbers"),
-    "image annotated twice": ("each image once", "join the two entries, or remove one"),
-    "box of no image": ("the number of an entry of `images`", "correct it, or remove the annotation"),
-    "boxes of no image": ("names of images, as IMAGES or their ids have them", "correct the names, or IMAGES or "
+    "annotations unreadable": ("{wanted}", f"{_AGAIN}; if it has another format, correct BOXES in {_DESCRIPTOR}"),
+    "number twice": ("a unique id for each image, annotation and category", "renumber them; merged files often repeat "
+                     "ids"),
+    "image annotated twice": ("each image once", "merge the two entries, or remove one"),
+    "box of no image": ("the id of an entry in `images`", "correct it, or remove the annotation"),
+    "boxes of no image": ("image names that match IMAGES or the image ids", "correct the names, or IMAGES or "
                           f"ID_COLUMN in {_DESCRIPTOR}"),
-    "boxes of two images": ("names that tell images apart", "write the folders of the images into the names, too"),
-    "boxes of another size": ("annotations of the image as it is", "get the image that was annotated, or scale the "
+    "boxes of two images": ("names that match one image each", "add the folders of the images to the names"),
+    "boxes of another size": ("annotations for the size of the image", "get the image that was annotated, or scale the "
                               "boxes to the new size"),
-    "class of a box unknown": ("the name or label of a class", f"correct CLASSES or CLASS_LABELS in {_DESCRIPTOR}; "
-                               "NAMES of BOXES there says which names mean a class, and `ignore: others` leaves out "
-                               "all others"),
+    "class of a box unknown": ("the name or label of a class", f"correct CLASSES or CLASS_LABELS in {_DESCRIPTOR}, "
+                               "or list the names of each class under NAMES of BOXES there; `ignore: others` drops "
+                               "all other names"),
     "box without numbers": ("four finite numbers", _BOX),
-    "box inside out": ("right and bottom that are not before left and top", "where most boxes are so, correct ORDER "
+    "box inside out": ("right and bottom not before left and top", "if most boxes have this problem, correct ORDER "
                        f"or COLUMNS of BOXES; else {_BOX}"),
     "box without area": ("a width and a height above 0", _BOX),
-    "box outside its image": ("a box that its image shows a part of", "where many boxes are so, check that the image "
-                              f"was not scaled or turned, and ORDER and NORMALISED of BOXES; else {_BOX}"),
-    "box twice": ("each box of a class once", f"remove one of the two; BAD_BOXES: skip of BOXES in {_DESCRIPTOR} keeps "
-                  "the first"),
+    "box outside its image": ("a box at least partly inside its image", "if many boxes have this problem, check that "
+                              "the image was not resized or rotated, and ORDER and NORMALISED of BOXES; else "
+                              f"{_BOX}"),
+    "box twice": ("each box of a class once", "remove one of the two, or write BAD_BOXES: skip under BOXES in "
+                  f"{_DESCRIPTOR} to keep the first"),
 }
 # fmt: on
 KINDS |= BOX_KINDS

@@ -1,7 +1,7 @@
-"""How well the anchors of a RetinaNet fit the boxes that it is to learn, before it trains: a plot, and a warning.
+"""How well the anchors of a RetinaNet fit the labelled boxes: a plot and a warning before training.
 
-In: the labelled boxes of the training tiles or images. Out: `anchors.json`, `plots/anchors.png`; a line in the log
-where many boxes have no anchor like them. Such boxes are learnt from few anchors, or badly placed ones.
+In: the labelled boxes of the training tiles or images. Out: `anchors.json`, `plots/anchors.png`; a line in the log if
+many boxes have no similar anchor. Such boxes are trained on few anchors, or on poorly fitting ones.
 
 Letters: N boxes, C classes.
 """
@@ -26,7 +26,7 @@ from pipeline.paths import ANCHORS, ANCHORS_PLOT
 from pipeline.report.box_plots import draw_anchor_fit
 
 NUM_BINS = 50  # of the best IoU, 0 to 1
-LEAST_IOU = 0.5  # with an anchor, from which on RetinaNet takes it for one of the box
+LEAST_IOU = 0.5  # from this IoU with a box on, RetinaNet assigns an anchor to the box
 MOST_WITHOUT = 0.1  # share of boxes without such an anchor, above which a remedy is proposed
 SMALLEST = 5  # percentile of the boxes' sizes that the smallest proposed anchors have
 LEAST_SIZE = 4  # pixels, of proposed anchors
@@ -35,9 +35,9 @@ Group = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # xyxy (N, 4) and classe
 
 
 def check_anchors(run: Run, dataset: BoxDataset) -> None:
-    """Writes how well anchors fit the labelled boxes, and logs what to set where many boxes have none like them.
+    """Writes how well anchors fit the labelled boxes, and logs what to set if many boxes have no similar anchor.
 
-    Networks without anchors get nothing.
+    Does nothing for networks without anchors, except that it removes earlier files.
     """
     model, competition = run.loaded.config.model, run.loaded.competition
     if model.name != "RetinaNet":
@@ -52,15 +52,15 @@ def check_anchors(run: Run, dataset: BoxDataset) -> None:
     without = float((best_N < LEAST_IOU).mean()) if len(best_N) else 0.0
     if without > MOST_WITHOUT:
         run.log(
-            f"note: {100 * without:.0f} % of the boxes have no anchor with an IoU of {LEAST_IOU:g} or more, see "
-            f"{ANCHORS_PLOT}; {_remedy(groups, model, without)}"
+            f"note: {100 * without:.0f} % of the boxes have no anchor with an IoU of {LEAST_IOU:g} or more (see "
+            f"{ANCHORS_PLOT}); {_remedy(groups, model, without)}"
         )
 
 
 def seen_boxes(dataset: BoxDataset, input_scale: float) -> list[Group]:
-    """Returns the boxes of all tiles or images before augmentation, in pixels of what the network sees of them.
+    """Returns the boxes of all tiles or images before augmentation, in pixels of the network's input.
 
-    Crowds are left out, since nothing is learnt from them.
+    Crowds are left out, since they are not trained on.
     """
     found: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     for index in range(len(dataset)):
@@ -91,7 +91,7 @@ def fit_facts(best_N: np.ndarray, classes_N: np.ndarray, classes: Sequence[str])
 
 
 def _remedy(groups: Sequence[Group], model: Model, without: float) -> str:
-    """Returns what to set so that more boxes have an anchor: other sizes, or where these do not help, other shapes."""
+    """Returns which setting gives more boxes an anchor: other sizes or, if these do not help, other ratios."""
     xyxy_N4 = np.concatenate([xyxy for xyxy, _, _ in groups])
     smallest = max(LEAST_SIZE, round(float(np.percentile(np.sqrt(areas(xyxy_N4)), SMALLEST))))
     sizes = [smallest * 2**level for level in range(len(options_of(model).anchor_sizes))]

@@ -28,9 +28,9 @@ class RetinaNetOptions:
 
     Attributes:
         channels: of every level of the pyramid, and of the heads.
-        convolutions: of each head, before the one that answers.
-        prior: probability of every class at every anchor before training; a small one keeps the many anchors without
-            an object from dominating the first steps.
+        convolutions: of each head, before its output layer.
+        prior: probability of every class at every anchor before training. With a small value, the many anchors without
+            an object do not dominate the first steps.
         scales: sizes of anchors per octave; 3 are 1, 2^(1/3) and 2^(2/3) times those of a level.
         ratios: height to width of anchors.
         anchor_sizes: the smallest anchors of P3 to P7, the roots of their areas, in pixels.
@@ -62,7 +62,7 @@ def options_of(model: Model) -> RetinaNetOptions:
 
 
 def refuse_thin_anchors(options: RetinaNetOptions) -> None:
-    """Refuses anchors that are rounded to no width or height, to which no box can be compared.
+    """Refuses anchors whose width or height is rounded to 0, since no box can be compared with them.
 
     Raises:
         UserError: the level and its shapes, and the keys to change.
@@ -72,7 +72,7 @@ def refuse_thin_anchors(options: RetinaNetOptions) -> None:
             shapes = ", ".join(f"{width:.0f}x{height:.0f}" for width, height in shapes_S2)
             raise UserError(
                 f"MODEL.OPTIONS.ANCHOR_SIZES: the anchors of P{level} are {shapes} pixels, expected at least 1x1; "
-                "raise ANCHOR_SIZES, or take RATIOS nearer to 1"
+                "raise ANCHOR_SIZES, or set RATIOS closer to 1"
             )
 
 
@@ -81,8 +81,8 @@ def anchors_of(options: RetinaNetOptions, size: tuple[int, int], device: torch.d
 
     They are in the order of a network's outputs: the finest level first, row by row, at each position ratio by ratio.
     At position (row, column) of a level with stride s they are around pixel (s row, s column). torchvision's
-    `AnchorGenerator` does the same where height and width are multiples of 128. For others it stretches the grids of P6
-    and P7 over the frame, so that its anchors shift against the features with the size of the frame; ours do not.
+    `AnchorGenerator` does the same where height and width are multiples of 128. For other sizes torchvision
+    stretches the grids of P6 and P7 over the frame, so its anchors are displaced from the features; these are not.
     """
     # A tensor made while a network is traced must not be kept.
     make = _make_anchors.__wrapped__ if torch.compiler.is_compiling() else _make_anchors
@@ -114,8 +114,8 @@ def _shapes(options: RetinaNetOptions) -> list[np.ndarray]:
 def anchor_coverage(xyxy_N4: np.ndarray, model: Model, size: tuple[int, int]) -> np.ndarray:
     """Returns the best IoU that any anchor has with each box, float32 (N,).
 
-    Only the anchors nearest to a box's centre are looked at: of all anchors of one shape and level these overlap it
-    most, since the overlap along each axis falls with the distance.
+    For each shape and level, only the anchor nearest to a box's centre is compared: it overlaps the box most, since the
+    overlap along each axis falls with the distance.
 
     Args:
         xyxy_N4: boxes in pixels of their frames: left, top, right, bottom.

@@ -1,7 +1,7 @@
-"""Which boxes of an image can be, and what is wrong with the others.
+"""Which boxes of an image are valid, and what is wrong with the others.
 
-In: boxes as the annotations have them. Out: boxes in pixels, cut at the borders of their image, and faults by the kinds
-of `data/problems.py`. Letters: N boxes of an image.
+In: boxes as the annotations have them. Out: boxes in pixels, clipped to their image, and faults by the kinds of
+`data/problems.py`. Letters: N boxes of an image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.detection.annotations.table import Annotated
 from pipeline.detection.boxes import Boxes, clip_boxes, make_boxes
 
 LEFT_OUT = -1  # in place of a class: names that BOXES.NAMES ignores
-ALLOWED_PX = 1.0  # how far a box may reach beyond its image without a notice: by rounding it often does
+ALLOWED_PX = 1.0  # how far a box may reach beyond its image without a notice; rounding often causes this
 # What BAD_BOXES: skip leaves out.
 SKIPPED = ("box without numbers", "box inside out", "box without area", "box outside its image", "box twice")
 UNKNOWN_CLASS = "class of a box unknown"
@@ -34,8 +34,8 @@ class Checked(NamedTuple):
     """The boxes of an image after the check.
 
     Attributes:
-        boxes: those that can be, cut at the borders of the image.
-        faults: of the others.
+        boxes: the valid ones, clipped to the image.
+        faults: those of the other boxes.
         num_clipped: boxes that reach beyond the image by more than `ALLOWED_PX`.
         num_before: boxes that begin one pixel before the image.
         num_left_out: boxes whose name is ignored.
@@ -49,10 +49,11 @@ class Checked(NamedTuple):
 
 
 def class_indices(competition: Competition) -> tuple[dict[str, int], int | None]:
-    """Returns the class of each name in lower case, and that of all other names; None: these are unknown.
+    """Returns the class of each name in lower case, and the class of all other names; None: these are unknown.
 
-    `LEFT_OUT` is the class of names that are ignored. The name of a box is its class's in CLASSES or CLASS_LABELS, in a
-    file of YOLO its index, unless BOXES.NAMES says otherwise; a csv without a column of classes has the name "".
+    `LEFT_OUT` is the class of names that are ignored. Without BOXES.NAMES a box is named as its
+    class in CLASSES or CLASS_LABELS, in YOLO files by the class's index. In a csv without a column of classes the name
+    is "".
     """
     form = competition.boxes
     if form.names is not None:
@@ -72,7 +73,7 @@ def class_indices(competition: Competition) -> tuple[dict[str, int], int | None]
 def check_boxes(
     given: Annotated, indices: Mapping[str, int], others: int | None, size: tuple[int, int], is_normalised: bool = False
 ) -> Checked:
-    """Returns which boxes of an image can be, and what is wrong with the others; each box has one fault at most.
+    """Returns the valid boxes of an image, and what is wrong with the others; each box has one fault at most.
 
     Args:
         indices: the class of each name in lower case.
@@ -96,7 +97,7 @@ def check_boxes(
         elif kind := _fault_of(xyxy_N4[index].tolist(), size):
             faults.append(Fault(kind, f"{place}: {_in_words(numbers_N4[index], size)}"))
         elif key in seen:
-            faults.append(Fault("box twice", f"{place}: as {seen[key]}, {_in_words(numbers_N4[index], size)}"))
+            faults.append(Fault("box twice", f"{place}: the same as {seen[key]}, {_in_words(numbers_N4[index], size)}"))
         else:
             seen[key] = place
             kept.append(index)
@@ -109,7 +110,7 @@ def check_boxes(
 
 
 def _fault_of(numbers: list[float], size: tuple[int, int]) -> str | None:
-    """Returns the kind of fault of a box without regard to the others; None: it can be."""
+    """Returns the kind of fault of a single box; None: it is valid."""
     left, top, right, bottom = numbers
     height, width = size
     if not np.isfinite(numbers).all():
@@ -123,7 +124,7 @@ def _fault_of(numbers: list[float], size: tuple[int, int]) -> str | None:
 
 
 def _in_words(numbers_4: np.ndarray, size: tuple[int, int]) -> str:
-    """Returns a box for a message.
+    """Returns a box as text for a message.
 
     >>> _in_words(np.array([3.0, 4.5, 3.0, 9.0]), (10, 20))
     'left 3, top 4.5, right 3, bottom 9 in 20x10'

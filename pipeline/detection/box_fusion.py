@@ -1,7 +1,7 @@
-"""The detections of several networks as one: weighted box fusion, and non-maximum suppression over members.
+"""Combines the detections of several networks: weighted box fusion, and non-maximum suppression over members.
 
-In: the detections of each member of an ensemble in an image, in pixels. Out: one set of
-detections. Fusion averages boxes that overlap; suppression keeps the surest of them.
+In: the detections of each member of an ensemble in an image, in pixels. Out: one set of detections.
+Fusion averages overlapping boxes; suppression keeps the one with the highest score.
 
 Letters: M members, N boxes of all members, K clusters of boxes of a class.
 
@@ -56,14 +56,14 @@ def fuse(
     skip_below: float = 0.0,
     conf: Confidence = "avg",
 ) -> Detections:
-    """Returns the detections of several members fused into one set, the surest first.
+    """Returns the detections of several members fused into one set, by falling score.
 
-    By falling weighted score, each box joins the cluster of its class whose fused box it overlaps most, if by more
-    than `iou`, or else begins one. A fused box is the mean of its cluster, weighted with the weighted scores. A cluster
-    with fewer boxes than there are members gets a lower score.
+    Boxes are taken by falling weighted score. Each joins the cluster of its class whose fused box it overlaps most, if
+    the IoU is above `iou`; otherwise it starts a new cluster. A fused box is the mean of its cluster, weighted with
+    the weighted scores. A cluster with fewer boxes than there are members gets a lower score.
 
-    A member of weight 0 is left out, as if it were not in the ensemble. Of equal scores, those of earlier members come
-    first. Boxes without area or score are left out.
+    A member of weight 0 is ignored. Among equal scores, those of earlier members come first. Boxes without area or
+    score are dropped.
 
     Args:
         weights: one per member, 0 or more; None: all equal.
@@ -102,9 +102,9 @@ def nms_members(
     top: int | None = None,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Returns the members' detections laid together, after non-maximum suppression; the surest first.
+    """Returns the concatenated detections of the members after non-maximum suppression, by falling score.
 
-    Scores are multiplied with weight / highest weight, so that those of the heaviest member stay what they are.
+    Scores are multiplied by weight / highest weight, so the scores of the member with the highest weight do not change.
 
     Args:
         weights: one per member, 0 or more; None: all equal.
@@ -131,8 +131,8 @@ def fit_fusion_weights(
     """Returns the weights and the IoU of `fuse` that reach the highest score on images.
 
     Starts with equal weights and the IoU `IOU`, and changes one number at a time, the IoU first, then each member's
-    weight in turn, as long as the score rises; at the end it also tries each member alone. Deterministic. It takes what
-    it is given: only images that no member was trained on may be among them, and the gain must be measured on others.
+    weight in turn, as long as the score rises; at the end it also tries each member alone. Deterministic. Pass only
+    images that no member was trained on, and measure the gain on other images.
 
     Args:
         members_by_image: for each image the detections of every member, in the same order.
@@ -182,7 +182,7 @@ def _best_of(
     best: float,
     setting: tuple[tuple[float, ...], float],
 ) -> tuple[float, tuple[tuple[float, ...], float]]:
-    """Returns the highest score and its weights and IoU; the present ones unless one gains `LEAST_GAIN`."""
+    """Returns the highest score with its weights and IoU; the current ones unless a candidate gains `LEAST_GAIN`."""
     for candidate in candidates:
         measured = measure(*candidate)
         if measured > best + LEAST_GAIN:

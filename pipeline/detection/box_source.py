@@ -1,4 +1,4 @@
-"""Where the boxes of a competition are, and how an image's are read: from one file for all, or from one per image.
+"""Reads the boxes of a competition, from one file for many images or from one file per image.
 
 In: BOXES of the descriptor. Out: `Boxes` in pixels, cut at the borders of their image. The catalog's column `mask` has
 what `BoxSource.cell` returns.
@@ -70,23 +70,23 @@ class BoxSource:
         problems = [problem for table in self.tables for problem in table.problems]
         for (file, name), ids in sorted(self._entries.items()):
             if len(ids) > 1:
-                found = f"{name!r} may be {' or '.join(sorted(ids)[:3])}"
+                found = f"{name!r} matches {' and '.join(sorted(ids)[:3])}"
                 problems.append(make_problem("boxes of two images", file, found))
         for table in self.tables:
             names = sorted(table.images)
             if names and not any((table.file, name) in self._entries for name in names):
-                found = f"only names that no image has: {len(names):,} (first: {names[0]})"
+                found = f"none of {len(names):,} names matches an image (first: {names[0]})"
                 problems.append(make_problem("boxes of no image", table.file, found, competition=self.competition.name))
         return problems
 
     @property
     def notices(self) -> Iterator[str]:
-        """What is unusual but no mistake, a sentence each, after images were inspected."""
+        """What is unusual but not wrong, a sentence each, after images were inspected."""
         checked = dict(sorted(self._checked.items()))
         yield from self._skipped(checked)
         for name, text in (
-            ("num_clipped", "boxes cut at the borders of their image, which they leave by more than a pixel"),
-            ("num_left_out", "boxes left out by NAMES of BOXES"),
+            ("num_clipped", "boxes that reach beyond their image by more than a pixel, clipped to it"),
+            ("num_left_out", "boxes dropped by BOXES.NAMES"),
         ):
             counts = {image_id: getattr(found, name) for image_id, found in checked.items() if getattr(found, name)}
             if counts:
@@ -94,12 +94,12 @@ class BoxSource:
         num_before = sum(found.num_before for found in checked.values())
         if num_before and self.form.first == 1:
             yield (
-                f"boxes that begin at pixel 0, where FIRST_PX of BOXES is 1: {num_before:,}; if the annotations count "
+                f"boxes that begin at pixel 0, although BOXES.FIRST_PX is 1: {num_before:,}; if the annotations count "
                 "from 0, set FIRST_PX: 0"
             )
         unused = self._unused()
         if unused:
-            yield f"images with boxes that are in no list: {len(unused):,} (first: {unused[0]}); these are not used"
+            yield f"annotated images that are not used, as no list has them: {len(unused):,} (first: {unused[0]})"
 
     def _skipped(self, checked: Mapping[str, Checked]) -> Iterator[str]:
         if self.form.bad_boxes != "skip":
@@ -109,10 +109,10 @@ class BoxSource:
         if counts:
             kinds = ", ".join(f"{count:,} ({kind})" for kind, count in counts.items())
             first = next(f"{image_id}, {fault.found}" for image_id, fault in faults if fault.kind in SKIPPED)
-            yield f"boxes left out by BAD_BOXES: skip: {kinds}; first: {first}"
+            yield f"boxes dropped by BAD_BOXES: skip: {kinds}; first: {first}"
 
     def _unused(self) -> list[str]:
-        """Returns what the annotations call images that were not inspected."""
+        """Returns the annotations' names of images that were not inspected."""
         if self.form.template:
             ids = ids_of_files(self.competition, self.folder, self.form.template)
             return [image_id for image_id in ids if image_id not in self._inspected]
@@ -124,7 +124,7 @@ class BoxSource:
         )
 
     def cell(self, image_id: str) -> str:
-        """Returns the file that has the boxes of an image; "" where none has."""
+        """Returns the file that has the boxes of an image; "" if no file has them."""
         if self.files is not None:
             file = self._file_of(image_id)
             return file if file and (self.folder / file).exists() else ""
@@ -140,11 +140,11 @@ class BoxSource:
         size, name = (image.height, image.width), self.competition.name
         if not cell and self.competition.without_mask == "refuse":
             where = self.form.template or " or ".join(self.form.files)
-            problems = [make_problem("boxes missing", where, f"nothing of {image_id!r}", competition=name)]
-        if problems or 0 in size:  # what is wrong with the image is said elsewhere
+            problems = [make_problem("boxes missing", where, f"no entry for {image_id!r}", competition=name)]
+        if problems or 0 in size:  # problems of the image itself are reported elsewhere
             return Inspection(0, 0, None, tuple(problems))
         if given.size is not None and 0 not in given.size and given.size != size:
-            found = f"{image_id}: boxes of {given.size[1]}x{given.size[0]}, its image is {size[1]}x{size[0]}"
+            found = f"{image_id}: annotated at {given.size[1]}x{given.size[0]}, but its image is {size[1]}x{size[0]}"
             return Inspection(0, 0, None, (make_problem("boxes of another size", cell, found),))
         checked = check_boxes(given, self.indices, self.others, size, self.is_normalised)
         faults = [fault for fault in checked.faults if self.form.bad_boxes == "refuse" or fault.kind not in SKIPPED]
@@ -206,7 +206,7 @@ class BoxSource:
         return table.images[own], []
 
     def _entry(self, image_id: str) -> tuple[Table | None, str | None]:
-        """Returns the file that has an image's boxes, and what it calls the image; None where it has no name for it."""
+        """Returns the file that has an image's boxes, and the image's name in it; None if the file does not name it."""
         paths = [file for files in self._images for file, _ in files.of(image_id)]
         for table in self.tables:
             own = table.find(paths, image_id)

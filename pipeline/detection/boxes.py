@@ -1,4 +1,4 @@
-"""Boxes of an image: those of its label, those that were detected, and what is sure of a box's geometry.
+"""Boxes of an image: labelled boxes, detections, and functions of their geometry.
 
 A box is `left, top, right, bottom` in pixels of its image, right and bottom exclusive: the box of a whole image of
 640x480 is 0, 0, 640, 480. Letters: N boxes, M other boxes.
@@ -17,7 +17,7 @@ class Boxes(NamedTuple):
     Attributes:
         xyxy: float32 (N, 4).
         classes: int64 (N,), indices of the competition's classes.
-        is_crowd: bool (N,): a region with many objects; nothing in it is an error, and it is not learnt.
+        is_crowd: bool (N,): a region with many objects; detections in it are not errors, and it is not trained on.
     """
 
     xyxy: np.ndarray
@@ -30,7 +30,7 @@ class Boxes(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The boxes found in an image, the surest first.
+    """The boxes found in an image, by falling score.
 
     Attributes:
         xyxy: float32 (N, 4).
@@ -70,7 +70,7 @@ def make_detections(xyxy: object, scores: object, classes: object) -> Detections
 
 
 def no_detections(competition: object, size: tuple[int, int]) -> Detections:
-    """Returns what is submitted of an image that was not predicted: nothing is found in it.
+    """Returns no detections, for an image that was not predicted.
 
     >>> len(no_detections(None, (480, 640)).scores)
     0

@@ -50,9 +50,8 @@ def coco_scores(
 ) -> CocoScores:
     """Returns the scores of a set of images.
 
-    As in COCO, the 100 surest detections of an image and class count, and detections in crowds are neither right nor
-    wrong. An image without an entry in `detections` is one in which nothing was found. Of equal scores, those of the
-    image whose id sorts first come first.
+    As in COCO, the 100 detections with the highest scores per image and class count, and detections in crowds are
+    ignored. An image without an entry in `detections` has no detections. Equal scores are ordered by image id.
 
     Raises:
         UserError: detections are of images whose truth is not known, no image has labels, or faster-coco-eval is not
@@ -78,8 +77,8 @@ def coco_scores(
 def image_scores(truth: Boxes, found: Detections, num_classes: int) -> dict[str, np.ndarray]:
     """Returns each of `BY_CLASS` of one image, float64 (C,) each.
 
-    A class that the image has gets what COCO gives it on a set of this one image. A class that the image does not have
-    gets 0 if it was found in it, at any score and not half in a crowd, and NaN otherwise.
+    A class that the image has gets COCO's score on a set of this one image. A class that the image does not have gets 0
+    if it was detected at any score outside of crowds (less than half in a crowd), and NaN otherwise.
 
     >>> from pipeline.detection.boxes import make_boxes, make_detections
     >>> truth = make_boxes([[0, 0, 10, 10]], [0])
@@ -99,7 +98,7 @@ def image_scores(truth: Boxes, found: Detections, num_classes: int) -> dict[str,
 
 
 def image_ap(truth: Boxes, found: Detections, num_classes: int) -> np.ndarray:
-    """Returns the AP of each class in one image alone, float64 (C,); NaN where it is neither there nor found."""
+    """Returns the AP of each class in a single image, float64 (C,); NaN where it is neither labelled nor detected."""
     return image_scores(truth, found, num_classes)["ap"]
 
 

@@ -1,8 +1,8 @@
 """Curves of precision over recall, and the score thresholds that give the best F1.
 
 In: the scores of a set (`coco_scores.py`), or the labelled boxes and detections of images. Out: arrays for a report,
-and a threshold per class. A threshold that is fitted on images says nothing about the same images: fit it on some
-folds and use it on others.
+and a threshold per class. Do not measure a threshold on the images that it was fitted on: fit it on some folds and
+use it on others.
 
 Letters: C classes, N detections, R points of recall (0, 0.01, ... 1; `hits.RECALLS`).
 """
@@ -27,7 +27,7 @@ class BestF1(NamedTuple):
     Attributes:
         threshold: detections of this score or a higher one are kept; NaN where no threshold has an F1 above 0.
         f1: 0 to 1; NaN where the class has no box.
-        precision: share of right ones among the kept detections; NaN where none is kept.
+        precision: share of correct detections among the kept ones; NaN where none is kept.
         recall: share of boxes that are found; NaN where the class has no box.
     """
 
@@ -68,7 +68,7 @@ def best_f1(
 
 
 def f1_of_hits(hits: Hits) -> BestF1:
-    """Returns the best threshold for hits at one IoU; of equal F1 the highest threshold.
+    """Returns the best threshold for hits at one IoU; among equal F1 the highest threshold.
 
     >>> hits = Hits(np.array([0.9, 0.7, 0.5, 0.3]), np.array([[1, 0, 1, 0]], bool), np.zeros((1, 4), bool), 2)
     >>> f1_of_hits(hits)._asdict()
@@ -98,7 +98,7 @@ def thresholds_by_f1(
     """Returns the score threshold of the highest F1 of each class, float64 (C,).
 
     Args:
-        otherwise: the threshold of a class that these images do not have, or of which nothing right was found.
+        otherwise: the threshold of a class that these images do not have, or without a correct detection.
 
     Raises:
         UserError: as `coco_scores`.

@@ -1,6 +1,6 @@
-"""What one-stage detectors put out, and what they are trained on.
+"""Outputs and training targets of one-stage detectors.
 
-A network answers at A fixed positions of an image, over all levels of its pyramid, finest level first, row by row.
+A network has outputs at A fixed positions of an image, over all levels of its pyramid, finest level first, row by row.
 Letters: B images, A positions, C classes, N boxes of an image.
 """
 
@@ -23,7 +23,7 @@ class Dense(NamedTuple):
 
     Attributes:
         classes: logits (B, A, C).
-        boxes: (B, A, 4), in the architecture's own code.
+        boxes: (B, A, 4), in the architecture's own encoding.
         objectness: logits (B, A, 1), or (B, A, 0) of architectures that have none.
     """
 
@@ -78,7 +78,7 @@ def split_targets(targets: BoxTargets, num_parts: int) -> list[BoxTargets]:
 
 
 def cuts(length: int, num_parts: int) -> list[slice]:
-    """Returns where `Tensor.tensor_split` cuts a length: the first parts are one longer where it does not go up.
+    """Returns where `Tensor.tensor_split` cuts a length: the first parts are one longer if it is not divisible.
 
     >>> cuts(7, 3)
     [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]

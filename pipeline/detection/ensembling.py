@@ -30,7 +30,7 @@ from pipeline.prediction.gains import findings, findings_text
 from pipeline.scores import LABELS, mean_scored, per_image_score
 from pipeline.task import Evaluation, HeldOut, MakeEach
 
-NUM_FOLDS = 5  # over which fitted weights must prove themselves
+NUM_FOLDS = 5  # of the out-of-fold test of fitted weights
 METHODS = ("WBF", "NMS")
 
 
@@ -40,7 +40,7 @@ class Recipe:
 
     Attributes:
         method: WBF or NMS.
-        overlap: intersection over union above which boxes of two members are one.
+        overlap: IoU above which boxes of two members count as the same object.
         weights: of the members, with a sum of 1; None: all alike.
     """
 
@@ -78,7 +78,7 @@ def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
 
 
 def configured_recipe(run: Run) -> Recipe:
-    """Returns what the config says; fitted weights begin as equal ones."""
+    """Returns the recipe of the config; with fitted weights, all are equal at first."""
     settings, overlap = run.loaded.config.ensemble, run.loaded.config.predict.detections.overlap
     weights = settings.weights if isinstance(settings.weights, tuple) else None
     return Recipe(settings.method, overlap, weights and tuple(normalised(weights)[:, 0].tolist()))
@@ -102,7 +102,7 @@ def check_members(indices: Mapping[str, Mapping[str, Any]]) -> None:
     (first, own), *others = indices.items()
     for name, index in others:
         if index["classes"] != own["classes"]:
-            raise UserError(f"members {first} and {name} have different classes and cannot be combined")
+            raise UserError(f"members {first} and {name} have different classes; combine members with the same classes")
 
 
 def evaluate_ensemble(
@@ -151,10 +151,10 @@ def fitted_recipe(
     truth: Mapping[str, Boxes],
     equal: Recipe,
 ) -> tuple[Recipe, dict[str, Any]]:
-    """Returns the recipe with fitted weights where these are better out of fold, else the equal one; and the facts.
+    """Returns the recipe with fitted weights if these are better out of fold, else the equal one; and the facts.
 
-    Weights are fitted on all sequences but those of a fold, and the gain is measured there. They are adopted only where
-    the whole range of that gain is above 0.
+    For each fold, weights are fitted on the sequences of the other folds, and the gain is measured on the fold. Fitted
+    weights are adopted only if the whole interval of the gain is above 0.
     """
     competition, most = run.loaded.competition, run.loaded.config.predict.detections.most
     everyone = [
@@ -162,7 +162,7 @@ def fitted_recipe(
     ]
     label = LABELS[per_image_score(competition.score)]
     if len(everyone) < 2 * NUM_FOLDS:
-        words = "Weights were not fitted: too few images are out of fold for all members; train them on one split"
+        words = "Weights were not fitted: too few images are out of fold for all members; train these on the same split"
         return equal, {"kind": "equal", "words": words, "gains": {}, "in_sample": {}}
     known = rows[rows["id"].isin(everyone)]
     groups = group_numbers(known["id"], known["sequence"])
@@ -194,7 +194,7 @@ def fitted_recipe(
     has_value = ~np.isnan(gains_I)
     found = interval(gains_I[has_value], groups[has_value])
     is_adopted = found.low > 0
-    verdict = "adopted" if is_adopted else "not adopted: the range is not above 0, so members weigh the same"
+    verdict = "adopted" if is_adopted else "not adopted, as the interval is not above 0; members are weighted equally"
     facts = {
         "kind": "member" if is_adopted else "equal",
         "words": f"Fitted weights gain {found} {label} on sequences that they were not fitted on: {verdict}",

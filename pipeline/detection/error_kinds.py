@@ -1,13 +1,13 @@
-"""What went wrong in detection: the kind of each detection and of each labelled box, counts, a confusion matrix.
+"""Errors of detection: the kind of each detection and of each labelled box, counts, and a confusion matrix.
 
-In: labelled boxes, and detections at or above a score threshold. Out: per image which detection is of which kind and
-which boxes are missed, for panels; counts per class; a confusion matrix with a row and a column for the background.
+In: labelled boxes, and detections at or above a score threshold. Out: the kind of each detection and the missed boxes
+of each image, for panels; counts per class; a confusion matrix with a row and a column for the background.
 
 Letters: C classes, N detections, M labelled boxes.
 
 Source: Bolya et al. 2020, "TIDE: A General Toolbox for Identifying Object Detection Errors", section 2: its kinds, its
-thresholds of IoU, and the order in which its code (`tidecv`, MIT) asks for them. Here a kind is a count; TIDE also
-measures the AP that a remedy for the kind would bring.
+thresholds of IoU, and the order in which its code (`tidecv`, MIT) tests them. Here kinds are only counted; TIDE
+also measures how much AP fixing all errors of a kind would gain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.detection.hits import overlaps, partners
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # a hit has at least the first; below the second is background
 KINDS = {
-    "hit": "a right detection",
-    "localisation": f"the right class, IoU {BACKGROUND_IOU:g} to {FOREGROUND_IOU:g}",
+    "hit": "a correct detection",
+    "localisation": f"the correct class, IoU {BACKGROUND_IOU:g} to {FOREGROUND_IOU:g}",
     "classification": f"another class, IoU {FOREGROUND_IOU:g} or more",
     "both": f"another class, IoU {BACKGROUND_IOU:g} to {FOREGROUND_IOU:g}",
-    "double": "a box that a surer detection has hit already",
-    "background": f"no box at IoU {BACKGROUND_IOU:g}",
-    "ignored": "in a crowd of its class, neither right nor wrong",
+    "double": "a box that a detection with a higher score has already hit",
+    "background": f"no labelled box at IoU {BACKGROUND_IOU:g} or more",
+    "ignored": "in a crowd of its class, not counted",
 }
 MISSED = "missed"  # a labelled box that is neither hit nor the object of a localisation or classification error
 CROWD = "crowd"
@@ -42,8 +42,8 @@ class ImageErrors(NamedTuple):
         kinds: one of `KINDS` for each of them.
         partners: int64 (N,), the labelled box that each is compared with; -1 for those of the background.
         truth: the M labelled boxes.
-        truth_kinds: for each of them: hit, missed, crowd; localisation or classification, if it was not hit and the
-            surest detection at fault about it has this kind.
+        truth_kinds: for each of them: hit, missed or crowd; localisation or classification if it was not hit and the
+            highest-scoring wrong detection that is compared with it has this kind.
     """
 
     found: Detections
@@ -108,8 +108,8 @@ def _hit_partners(overlaps_NM: np.ndarray, found: Detections, truth: Boxes) -> n
 def _kind_of_error(overlaps_M: np.ndarray, is_same_M: np.ndarray) -> tuple[str, int]:
     """Returns the kind of a detection that hits nothing, and the box that it is compared with.
 
-    The first kind that fits, in TIDE's order, where a detection beside its own object and on one of another class is
-    badly placed.
+    The first kind that fits in TIDE's order: a detection near an object of its class and on an object of another class
+    is a localisation error.
 
     Args:
         overlaps_M: its IoUs; 0 for crowds.
@@ -148,10 +148,10 @@ def count_errors(images: Iterable[ImageErrors], num_classes: int) -> dict[str, n
 def confusion_matrix(images: Iterable[ImageErrors], num_classes: int) -> np.ndarray:
     """Returns how often a box of a class (row) was found as a class (column), int64 (C + 1, C + 1).
 
-    The last column has the boxes that no detection covers, the last row the detections that cover no box or one
-    that is counted already. So each box is in one cell of its row and each detection in one cell of its column; crowds
-    and what is found in them are in none. A box is covered by the detection that hits it, or else by the surest one of
-    another class with an IoU of 0.5.
+    The last column has the boxes that no detection covers, the last row the detections that cover no box, or a box that
+    is already counted. So each box is in one cell of its row and each detection in one cell of its column. Crowds and
+    detections in them are not counted. A box is covered by the detection that hits it, otherwise by the highest-scoring
+    detection of another class with an IoU of 0.5 or more.
 
     >>> from pipeline.detection.boxes import make_boxes, make_detections
     >>> truth = make_boxes([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0])

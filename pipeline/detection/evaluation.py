@@ -112,7 +112,7 @@ def box_facts(
         "classes": list(classes),
         "precision": {f"{iou:g}": _plain(precision_curves(scores, iou)) for iou in CURVE_IOUS},
         "best_f1": [{name: _plain(value) for name, value in own._asdict().items()} for own in best],
-        "kinds": KINDS | {MISSED: "a labelled box that was not found, neither badly placed nor as another class"},
+        "kinds": KINDS | {MISSED: "a labelled box without a hit, a localisation error or a classification error"},
         "errors": {kind: counts.tolist() for kind, counts in count_errors(errors, len(classes)).items()},
     }
 

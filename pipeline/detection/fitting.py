@@ -97,7 +97,7 @@ def _facts(
     in_sample = {name: float(np.nanmean(inside_IC[:, classes.index(name)])) for name in gains}
     total, inside = sum(gains[name].mean for name in adopted), sum(in_sample[name] for name in adopted)
     listed = ", ".join(adopted) if adopted else "no class"
-    words = f"Leaving out boxes with a low score gains in {label} of unseen sequences for {listed}"
+    words = f"Dropping boxes below a score threshold improves the {label} on unseen sequences for {listed}"
     run.log(words)
     rules = [{"class": name, "measure": "score", "least": float(least_C[classes.index(name)])} for name in adopted]
     return {
@@ -129,4 +129,4 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     if not facts:
         return {}
     listed = ", ".join(f"{rule['class']} below {rule['least']:.2f}" for rule in facts["rules"])
-    return {"decoding": f"left out: {listed}" if listed else "no box was left out: nothing proved better"}
+    return {"decoding": f"dropped: {listed}" if listed else "no box was dropped: no threshold improved the score"}

@@ -49,14 +49,14 @@ def check_images(truth: Mapping[str, Boxes], detections: Mapping[str, Detections
         ValueError: a class is not one of the `num_classes`.
     """
     if not truth:
-        raise UserError("no image has labels; scores of boxes need images whose boxes are known")
+        raise UserError("no image has labels; scoring boxes needs labelled images")
     unknown = sorted(map(str, detections.keys() - truth.keys()))
     if unknown:
         few = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         raise UserError(
             f"{len(unknown)} of {len(detections)} images with detections have no labels: {few}\n"
-            "Boxes are scored only where the truth is known: score images of the labelled set, "
-            "or add these to it (an image without objects is labelled with no boxes)."
+            "Only labelled images can be scored: score images of the labelled set, "
+            "or add labels for these (an image without objects has an empty list of boxes)."
         )
     for image_id, boxes in (*truth.items(), *detections.items()):
         if len(boxes.classes) and not 0 <= boxes.classes.min() <= boxes.classes.max() < num_classes:

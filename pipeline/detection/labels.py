@@ -79,10 +79,10 @@ def box_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
     boxes, notices = _counts(catalog, "boxes"), []
     unseen = [name for name, count in zip(competition.class_names, boxes.sum(0), strict=True) if count == 0]
     if unseen:
-        notices.append(f"no image has a box of {', '.join(unseen)}: the network cannot learn it")
+        notices.append(f"no image has a box of {', '.join(unseen)}; the network cannot learn these classes")
     blank = catalog["id"][(boxes.sum(1) == 0) & (catalog["crowds"] == 0)]
     if len(blank):
-        notices.append(f"images without a box: {len(blank):,} (first: {blank.iloc[0]}); they train as background")
+        notices.append(f"images without a box: {len(blank):,} (first: {blank.iloc[0]}); they are trained as background")
     return notices
 
 

@@ -44,7 +44,7 @@ SHOWN_SCORE = 0.3  # detections below it are not drawn: most would be of little 
 RIGHT = ("hit", "ignored", "crowd")  # kinds that are no error
 MISSED_COLOR, FALSE_COLOR = (255, 94, 58), (240, 228, 66)  # far from each other, for colour-blind eyes too
 CROWD_COLOR = (160, 168, 176)
-MISSED, FALSE = Chip(MISSED_COLOR, "label that was not hit"), Chip(FALSE_COLOR, "prediction that hits none")
+MISSED, FALSE = Chip(MISSED_COLOR, "label that was not hit"), Chip(FALSE_COLOR, "prediction without a hit")
 CROWD = Chip(CROWD_COLOR, "labelled as many objects")
 LEAST_SCORE_SIZE, MOST_SCORE_SIZE = 14, 20  # pixels, of the scores at boxes
 INKS = ((0, 0, 0), (255, 255, 255))
@@ -198,7 +198,7 @@ def draw_panel(
     captions = (
         "image",
         f"label: {_count(len(boxes.classes))}",
-        f"prediction: {_count(shown)} of score {SHOWN_SCORE:g} or more",
+        f"prediction: {_count(shown)} with score {SHOWN_SCORE:g} or more",
         f"errors: {len(missed)} not hit, {len(false)} false",
     )
     cell_width = max(size[0], LEAST_CELL_WIDTH)

@@ -52,10 +52,12 @@ def make_encoder(model: Model, num_channels: int) -> nn.Module:
             encoder = smp.encoders.get_encoder(name, in_channels=num_channels, depth=FULL_DEPTH, weights=None)
     except (ValueError, AssertionError, IndexError) as error:  # one resolution throughout, or too few stages
         why = f"{model.name} cannot use {name!r} ({error})"
-        raise UserError(f"MODEL.ENCODER.NAME: {why}; write one with strides up to 32, such as resnet50") from None
+        raise UserError(
+            f"MODEL.ENCODER.NAME: {why}; write an encoder with strides up to 32, such as resnet50"
+        ) from None
     if len(encoder.out_channels) != FULL_DEPTH + 1 or encoder.output_stride != STRIDES[NUM_ENCODED - 1]:
         why = f"{name!r} has features of stride {encoder.output_stride} at most"
-        raise UserError(f"MODEL.ENCODER.NAME: {why}; {model.name} needs strides up to 32, as resnet50 has them")
+        raise UserError(f"MODEL.ENCODER.NAME: {why}; {model.name} needs strides up to 32; write for example resnet50")
     return encoder
 
 

@@ -58,7 +58,7 @@ def load_yolox(network: nn.Module, path: Path, log: Callable[[str], None]) -> No
     published, own = read_published(path), network.state_dict()
     state = {name: tensor for key, tensor in published.items() if (name := own_name(key)) is not None}
     if FIRST not in state:
-        raise UserError(f"{shown(path)} does not hold weights of YOLOX; expected a file such as yolox_s.pth")
+        raise UserError(f"{shown(path)} has no weights of YOLOX; expected a file such as yolox_s.pth")
     _refuse_other_shape(state, own, path)
     num_there, num_here = (_num_classes(one) for one in (state, own))
     left = {name for name in own if name.startswith(CLASSES)} if num_there != num_here else set()
@@ -76,8 +76,8 @@ def load_yolox(network: nn.Module, path: Path, log: Callable[[str], None]) -> No
     network.load_state_dict({name: own[name] if name in left else state[name] for name in own})
     if left:
         log(
-            f"{shown(path)} is for {num_there} classes: all its weights but those of the classes' last layers are "
-            f"taken, and these start at random for {num_here}"
+            f"{shown(path)} is for {num_there} classes: its weights are loaded except for the last layers of the "
+            f"classes, which start from random weights for {num_here} classes"
         )
 
 
@@ -88,7 +88,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         UserError: the file is absent or broken, or has no weights under `model`.
     """
     if not path.is_file():
-        raise UserError(f"there is no {shown(path)}; put the weights there, for example yolox_s.pth")
+        raise UserError(f"{shown(path)} does not exist; put the weights there, for example yolox_s.pth")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -129,11 +129,11 @@ def _refuse_other_shape(state: Mapping[str, Tensor], own: Mapping[str, Tensor], 
     if there[0] != here[0]:
         size, wanted = (SIZE_BY_CHANNELS.get(shape[0], "another size") for shape in (there, here))
         raise UserError(
-            f"{shown(path)} is of {size}, and MODEL.ENCODER.NAME is {wanted}; set MODEL.ENCODER.NAME={size}, "
+            f"{shown(path)} is for {size}, but MODEL.ENCODER.NAME is {wanted}; set MODEL.ENCODER.NAME={size}, "
             f"or fetch {wanted}.pth"
         )
     if there[1] != here[1]:
         raise UserError(
-            f"{shown(path)} is for images of {there[1] // PATCH} channels, and the images have {here[1] // PATCH}; "
-            "start from random weights, or from a file for as many channels"
+            f"{shown(path)} is for images of {there[1] // PATCH} channels, but the images have {here[1] // PATCH}; "
+            "set MODEL.ENCODER.WEIGHTS: null for random weights, or use a file for this number of channels"
         )

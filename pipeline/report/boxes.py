@@ -1,4 +1,4 @@
-"""The page's sections on predicted boxes: scores as COCO has them, precision over recall, kinds of errors, confusions.
+"""The page's sections on predicted boxes: COCO's scores, precision-recall curves, kinds of errors, confusion matrix.
 
 In: boxes.json, metrics.json and confusion.csv, which `evaluate` writes of a task with boxes. Out: their sections.
 """
@@ -31,9 +31,9 @@ COCO = {
     },
 }
 COCO_NOTE = (
-    "Means over classes, and over IoU thresholds from 0.5 to 0.95 where none is named; recall with so many boxes of an "
-    "image and class at most, 100 where no number is named. A small box has less than 32² "
-    "pixels, a large one 96² or more. A dash: there is no such box."
+    "Means over classes, and over IoU thresholds from 0.5 to 0.95 unless one is given. Recall counts at most the "
+    "given number of boxes per image and class, or 100. A small box has less than 32² pixels, a large one 96² or more. "
+    "A dash means that there is no such box."
 )
 LEAST_SHOWN = 0.005  # share; confusions below it are not listed
 MOST_LISTED = 8
@@ -49,8 +49,8 @@ def boxes_section(record: Record) -> Html | None:
         _coco(record.metrics.content.get("coco") or {}),
         tag("h3", "Precision over recall"),
         tag("div", *curves, class_="pair"),
-        tag("p", "In the legend: the mean of the curve, which is the class's AP at this IoU.", class_="note"),
-        tag("h3", "The score from which boxes are best kept"),
+        tag("p", "The legend shows the mean of each curve, which is the AP of the class at this IoU.", class_="note"),
+        tag("h3", "Score thresholds with the best F1"),
         _best_f1(facts),
         tag("h3", "Kinds of errors"),
         _errors(facts),
@@ -83,8 +83,8 @@ def _best_f1(facts: Mapping[str, Any]) -> Html:
     ]
     head = ("class", "best F1", "score threshold", "precision", "recall")
     note = (
-        "Of boxes with at least this score, at an IoU of 0.5. The thresholds are those of these images: on others, F1 "
-        "is a little lower. AP needs no threshold: it is of all boxes, in the order of their scores."
+        "Computed from boxes with at least this score, at an IoU of 0.5. The thresholds are fitted on these images; on "
+        "other images F1 is a little lower. AP needs no threshold: it uses all boxes, ranked by their scores."
     )
     return join(table(head, rows, "The highest F1 of each class"), tag("p", note, class_="note"))
 
@@ -97,24 +97,24 @@ def _errors(facts: Mapping[str, Any]) -> Html:
         if kind == "hit" or any(counts)
     ]
     note = (
-        "Predicted boxes are counted for the class that they were given, missed ones for their own; predicted boxes "
-        "with a score below the threshold of their class above are left out. The kinds are those of TIDE (Bolya et "
-        "al. 2020)."
+        "Predicted boxes are counted under their predicted class, missed boxes under their labelled class. Predicted "
+        "boxes with a score below the threshold of their class above are not counted. The kinds are those of TIDE "
+        "(Bolya et al. 2020)."
     )
     return join(table(("kind", *facts["classes"]), rows, "Boxes by kind"), tag("p", note, class_="note"))
 
 
 def confusion_section(record: Record) -> Html | None:
-    """Returns which class the labelled boxes were found as, what was not found, and what was found without a label."""
+    """Returns the confusion matrix of boxes, with the most frequent confusions; None where there is none."""
     if record.confusion is None:
         return None
     names, rows = confusion_counts(record.confusion)
     alt = "Table of labelled class against predicted class, in boxes; the last row and column are the background."
     drawn = themed(lambda theme: draw_box_confusion(names, rows, theme), alt)
     note = (
-        "A row has the labelled boxes of a class, by the class that they were found as; those in the column background "
-        "were found as none. The row background has predicted boxes where no labelled one is, or one that is counted "
-        "already. Boxes with a score below the threshold of their class are left out; a find has an IoU of 0.5 or more."
+        "Rows are labelled classes, columns predicted classes. The column background has labelled boxes that were not "
+        "found. The row background has predicted boxes without a labelled box, or whose labelled box is already "
+        "counted. A match has an IoU of 0.5 or more. Boxes with a score below the threshold of their class are ignored."
     )
     lists = [
         tag("h3", title) if not found else join(tag("h3", title), _listed(found))
@@ -132,7 +132,7 @@ def _listed(found: Sequence[tuple[str, float]]) -> Html:
 def confused(
     names: Sequence[str], rows: Sequence[Sequence[float]]
 ) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """Returns what went wrong with labelled boxes, as shares of those of a class, and with predicted ones, likewise.
+    """Returns the most frequent errors of labelled boxes and of predicted boxes, each as a share of its class.
 
     Args:
         names: the classes, then the background.
@@ -164,13 +164,13 @@ def anchors_part(record: Record) -> Html | None:
     facts = record.anchors
     if not facts:
         return None
-    colors, alt = record.loaded.competition.colors, "Share of boxes whose best anchor has less than an IoU, per class."
+    colors, alt = record.loaded.competition.colors, "Share of boxes whose best anchor has a lower IoU, per class."
     drawn = themed(lambda theme: draw_anchor_fit(facts, colors, theme), alt)
     rows = [(name, f"{sum(counts):,}", *anchor_words(counts)) for name, counts in facts["counts"].items()]
     head = ("class", "boxes", "best IoU below 0.4", "below 0.5")
     note = (
-        "Before augmentation, at the size that the network sees. A box with a best IoU below 0.5 is learnt from its "
-        "best anchor alone. MODEL.OPTIONS.ANCHOR_SIZES, RATIOS and SCALES change the anchors."
+        "Before augmentation, at the size of the network's input. A box with a best IoU below 0.5 is trained only "
+        "on its best anchor. MODEL.OPTIONS.ANCHOR_SIZES, RATIOS and SCALES change the anchors."
     )
     total = quantity(sum(map(sum, facts["counts"].values())), "labelled box").replace("boxs", "boxes")
     beside = tag("div", table(head, rows, total), tag("p", note, class_="note"))

@@ -13,7 +13,7 @@ from pipeline.report.read import numbers
 from pipeline.report.record import Record
 from pipeline.scores import KINDS, label_of
 
-STATED = ("image_ap",)  # scores of single images that are no score of the page's head, where these have their place
+STATED = ("image_ap",)  # scores of single images that the head of the page does not show, so that they are given here
 ROUNDING = 1e-4  # per_image.csv has six digits; a larger difference means that the file is of another evaluation
 
 

@@ -1,4 +1,4 @@
-"""What the page says where tasks differ: of pixels, or of boxes. Decided here, and nowhere else in the report."""
+"""The texts of the page that differ between tasks: pixels or boxes. They are chosen here and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ class Words:
     """The words of a task.
 
     Attributes:
-        wrong: what the gallery shows the share of, of each image; `about_wrong`: what that is, "" where it is clear.
+        wrong: what is counted in the share that the gallery shows for each image.
+        about_wrong: what counts as wrong; "" where it is clear.
         stores: the caption of the table of members' stores.
         is_compressed: whether a store has a size to compare with that of all probabilities as float32.
         counted: heads of the columns of counts in the table of classes.
-        checked: what the check of a submission has found.
-        left_out, about_left_out: the head and the caption of the table of what decoding leaves out.
+        checked: what the check of a submission has confirmed.
+        left_out: head of a column in the table of what decoding drops.
+        about_left_out: caption of that table.
         absent: the sections that the task never has.
     """
 
@@ -45,14 +47,14 @@ OF_PIXELS = Words(
 )
 OF_BOXES = Words(
     wrong="wrong boxes",
-    about_wrong=" Wrong are labelled boxes that no prediction hits, and predictions that hit none; the share is of "
-    "these and the hits. Predictions of a score below 0.3 are left out here.",
-    stores="Stores of predicted boxes: size, and boxes that are those of the network's own float32 output",
+    about_wrong=" Wrong boxes are labelled boxes without a hit and predictions without a hit; the share is "
+    "wrong boxes / (wrong boxes + hits). Predictions with a score below 0.3 are ignored here.",
+    stores="Stores of predicted boxes: size, and boxes that equal the network's own float32 output",
     is_compressed=False,
     checked="ids, rows, classes, scores and boxes are right",
     counted=("boxes, all",),
-    left_out="left out where",
-    about_left_out="Boxes left out: gain in the AP of their class in single images",
+    left_out="dropped where",
+    about_left_out="Boxes dropped: gain in the AP of their class in single images",
     absent=("Suspicious", "Errors", "Calibration", "Pseudo-labels"),
 )
 

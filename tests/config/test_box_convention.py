@@ -46,40 +46,43 @@ def test_what_fits_together_is_taken(competition):
     [
         (
             make("run_lengths"),
-            "SUBMISSION.FORMAT: run_lengths is of masks, and TASK is boxes; write predic",
+            "SUBMISSION.FORMAT: run_lengths stores masks, but TASK is boxes; write predic",
         ),
         (
             make("coco_results", task="segmentation"),
-            "SUBMISSION.FORMAT: coco_results is of boxes, and TASK is segm",
+            "SUBMISSION.FORMAT: coco_results stores boxes, but TASK is segm",
         ),
         (
             make(task="segmentation", decimals=1),
-            "BOX_CONVENTION.DECIMALS: belongs to SUBMISSION.FORMAT: pred",
+            "BOX_CONVENTION.DECIMALS: is only for SUBMISSION.FORMAT: pred",
         ),
         (
             make("coco_results", fields=("class", "score", *XYWH)),
-            "BOX_CONVENTION.FIELDS: belongs to SUBMISSION.",
+            "BOX_CONVENTION.FIELDS: is only for SUBMISSION.",
         ),
-        (make(meta={"a": True}), "BOX_CONVENTION.META: belongs to SUBMISSION.FORMAT: nuscenes_boxes, and that is"),
-        (make(image_id="number"), "BOX_CONVENTION.IMAGE_ID: belongs to SUBMISSION.FORMAT: coco_results"),
-        (make(submission=Submission(file="{id}.png")), "SUBMISSION.FILE: is of masks in a zip"),
-        (make(submission=Submission(values=(1, 2))), "SUBMISSION.VALUES: is of masks in a zip"),
+        (make(meta={"a": True}), "BOX_CONVENTION.META: is only for SUBMISSION.FORMAT: nuscenes_boxes, but that is"),
+        (make(image_id="number"), "BOX_CONVENTION.IMAGE_ID: is only for SUBMISSION.FORMAT: coco_results"),
+        (make(submission=Submission(file="{id}.png")), "SUBMISSION.FILE: is only for masks in a zip"),
+        (make(submission=Submission(values=(1, 2))), "SUBMISSION.VALUES: is only for masks in a zip"),
         (
             make(fields=("class", "score", "left", "top")),
             "BOX_CONVENTION.FIELDS: found [class, score, left, top];",
         ),
-        (make(fields=("class", "score", "score", *XYXY)), "BOX_CONVENTION.FIELDS: found score twice; give the class,"),
-        (make(fields=("class", *XYXY)), "BOX_CONVENTION.FIELDS: score is missing; boxes are ranked by it"),
+        (make(fields=("class", "score", "score", *XYXY)), "BOX_CONVENTION.FIELDS: found score twice; expected class,"),
+        (
+            make(fields=("class", *XYXY)),
+            "BOX_CONVENTION.FIELDS: score is missing; add it, since boxes are ranked by it",
+        ),
         (
             make(fields=("score", *XYXY)),
-            "class is missing, and 2 classes are submitted; add class, or name one",
+            "class is missing, but 2 classes are submitted; add class, or set SUBMITTED",
         ),
-        (make(value_column="ImageID"), "BOX_CONVENTION.VALUE_COLUMN: ImageID is the column of the ids, too"),
+        (make(value_column="ImageID"), "BOX_CONVENTION.VALUE_COLUMN: ImageID is also the column of the ids"),
         (
             make("coco_results", class_labels="names"),
-            "CLASS_LABELS: 'car' is no category_id; give a whole number for",
+            "CLASS_LABELS: 'car' cannot be a category_id; give a whole number for",
         ),
-        (make(class_labels=("a b", "c")), "CLASS_LABELS: 'a b' has blanks, which part the values of a text"),
+        (make(class_labels=("a b", "c")), "CLASS_LABELS: 'a b' contains spaces, which separate the values in the text"),
     ],
 )
 def test_what_does_not_is_refused_with_its_key(competition, message):

@@ -13,43 +13,43 @@ from pipeline.errors import UserError
 AUGMENTATION = "DATASETS.AUGMENTATION"
 OF_BOXES = {
     "MODEL.NAME=Unet": "expected a network that finds boxes: RetinaNet or YOLOX",
-    "MODEL.AUX_WEIGHT=0.1": "MODEL.AUX_WEIGHT: is for classes of pixels only; remove it",
-    "MODEL.ENCODER.IMAGE_SIZE=[64, 64]": "networks of boxes take images of any size; set null",
-    "LOSS_FN.MIX=1 ce": "ce is not among its losses: RetinaNet is trained by sigmoid_focal, smooth_l1; write for "
+    "MODEL.AUX_WEIGHT=0.1": "MODEL.AUX_WEIGHT: is only for masks, but the labels are boxes; remove it",
+    "MODEL.ENCODER.IMAGE_SIZE=[64, 64]": "networks for boxes take images of any size; set null",
+    "LOSS_FN.MIX=1 ce": "found ce, which is no loss of the network: RetinaNet has sigmoid_focal, smooth_l1; write for "
     "example '1 sigmoid_focal + 1 smooth_l1'",
-    "LOSS_FN.MIX=1 iou": "iou is not among its losses",
-    "LOSS_FN.MIX=1 smooth_l1 + 1 smooth_l1(beta=1)": "smooth_l1 is given with several settings; a network of boxes has "
-    "each loss once",
-    "LOSS_FN.WEIGHTS=[1, 1, 1]": "LOSS_FN.WEIGHTS: is for classes of pixels only; remove it",
-    "LOSS_FN.ADAPTIVE.ENABLE=true": "LOSS_FN.ADAPTIVE.ENABLE: is for classes of pixels only",
-    "DATASETS.CLASSES=[RBC]": "a network of boxes learns all classes; set all",
-    "DATASETS.PADDING=background": "around images with boxes it is always black; remove it",
-    f"{AUGMENTATION}.CUT_MIX.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
-    f"{AUGMENTATION}.CLASS_MIX.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
-    f"{AUGMENTATION}.MIX_UP.ENABLE=true": "true needs classes of pixels; set false, or use MOSAIC",
-    "PREDICT.MODE=window": "images above IMAGE.WHOLE_PX are cut into windows anyway",
-    "PREDICT.TTA_SPACE=logits": "boxes of copies are fused by score; set probs",
-    "PSEUDO.TEACHER=BccdY": "PSEUDO.TEACHER: is for classes of pixels only; remove it",
-    "DECODE.OFFSETS=fitted": "DECODE.OFFSETS: is for classes of pixels only; set none",
+    "LOSS_FN.MIX=1 iou": "found iou, which is no loss of the network",
+    "LOSS_FN.MIX=1 smooth_l1 + 1 smooth_l1(beta=1)": "smooth_l1 is given more than once; with "
+    "boxes, give each loss once",
+    "LOSS_FN.WEIGHTS=[1, 1, 1]": "LOSS_FN.WEIGHTS: is only for masks, but the labels are boxes; remove it",
+    "LOSS_FN.ADAPTIVE.ENABLE=true": "LOSS_FN.ADAPTIVE.ENABLE: is only for masks",
+    "DATASETS.CLASSES=[RBC]": "with boxes, networks are trained on all classes; set all",
+    "DATASETS.PADDING=background": "with boxes the padding is always black; remove it",
+    f"{AUGMENTATION}.CUT_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
+    f"{AUGMENTATION}.CLASS_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
+    f"{AUGMENTATION}.MIX_UP.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
+    "PREDICT.MODE=window": "images above IMAGE.WHOLE_PX are always cut into windows",
+    "PREDICT.TTA_SPACE=logits": "the boxes of all copies are fused; set probs",
+    "PSEUDO.TEACHER=BccdY": "PSEUDO.TEACHER: is only for masks, but the labels are boxes; remove it",
+    "DECODE.OFFSETS=fitted": "DECODE.OFFSETS: is only for masks, but the labels are boxes; set none",
     "DECODE.OBJECTS=fitted": "DECODE.OBJECTS",
-    "DECODE.COMPONENTS=fitted": "DECODE.COMPONENTS: is for classes of pixels only; set none",
+    "DECODE.COMPONENTS=fitted": "DECODE.COMPONENTS: is only for masks, but the labels are boxes; set none",
 }
 OF_PIXELS = {
     "MODEL.NAME=RetinaNet": "found 'RetinaNet', which finds boxes, but the competition's TASK is segmentation",
-    "LOSS_FN.MIX=1 sigmoid_focal + 1 smooth_l1": "sigmoid_focal is a loss of boxes, but the labels are classes of "
-    "pixels; write for example 1 dice",
-    "PREDICT.DETECTIONS.SUPPRESS=soft_nms": "PREDICT.DETECTIONS.SUPPRESS: has an effect on boxes only; remove it",
-    "PREDICT.DETECTIONS.OVERLAP=0.6": "PREDICT.DETECTIONS.OVERLAP: has an effect on boxes only; remove it",
-    "PREDICT.DETECTIONS.SCORE=0.1": "PREDICT.DETECTIONS.SCORE: has an effect on boxes only; remove it",
-    "PREDICT.DETECTIONS.MOST=10": "PREDICT.DETECTIONS.MOST: has an effect on boxes only; remove it",
+    "LOSS_FN.MIX=1 sigmoid_focal + 1 smooth_l1": "sigmoid_focal is a loss for boxes, but the labels are masks; "
+    "write for example 1 dice",
+    "PREDICT.DETECTIONS.SUPPRESS=soft_nms": "PREDICT.DETECTIONS.SUPPRESS: is only for boxes, but the labels are masks",
+    "PREDICT.DETECTIONS.OVERLAP=0.6": "PREDICT.DETECTIONS.OVERLAP: is only for boxes, but the labels are masks",
+    "PREDICT.DETECTIONS.SCORE=0.1": "PREDICT.DETECTIONS.SCORE: is only for boxes, but the labels are masks",
+    "PREDICT.DETECTIONS.MOST=10": "PREDICT.DETECTIONS.MOST: is only for boxes, but the labels are masks",
 }
 MEMBERS = ["BccdR", "BccdY"]
 ENSEMBLES = {
-    "METHOD: AP": "AP combines classes of pixels, but the labels are boxes; set WBF or NMS",
+    "METHOD: AP": "AP combines masks, but the labels are boxes; set WBF or NMS",
     "METHOD: MW": "set WBF or NMS",
-    "METHOD: NMS, WEIGHTS: fitted": "fitted weights are those of METHOD: WBF; set it, or give one number per member",
-    "METHOD: WBF, WEIGHTS: [[1, 1, 1], [1, 2, 1]]": "boxes are combined with one number per member",
-    "METHOD: WBF, STREAM: true": "true saves the disk space of probabilities; boxes take 2.4 kB an image; set false",
+    "METHOD: NMS, WEIGHTS: fitted": "fitted needs METHOD: WBF; set that, or give one number per member",
+    "METHOD: WBF, WEIGHTS: [[1, 1, 1], [1, 2, 1]]": "boxes take one number per member",
+    "METHOD: WBF, STREAM: true": "true is not supported with boxes, which need only 2.4 kB per image on disk",
     "METHOD: WBF, WEIGHTS: [1]": "1 weights for 2 members",
 }
 
@@ -66,7 +66,7 @@ def test_what_is_for_classes_of_pixels_is_refused_of_boxes(override):
 def test_a_kind_of_augmentation_that_needs_masks_is_refused_of_boxes_where_it_is_switched_on(key, value):
     setting, switch = f"{AUGMENTATION}.{key}={value}", f"{AUGMENTATION}.{key.split('.')[0]}.ENABLE=true"
     load("BccdR", (setting,))
-    with pytest.raises(UserError, match=f"{value} needs classes of pixels; set"):
+    with pytest.raises(UserError, match=f"{value} needs masks, but the labels are boxes; set"):
         load("BccdR", (setting, switch))
 
 
@@ -98,10 +98,10 @@ def test_weighted_box_fusion_has_weights(configs, text):
 @pytest.mark.parametrize("method", ["WBF", "NMS"])
 def test_methods_of_boxes_are_refused_of_classes_of_pixels(configs, method):
     write_ensemble(configs, f"METHOD: {method}", "demo", ("DemoAAA", "DemoAAB"))
-    with pytest.raises(UserError, match=f"{method} combines boxes; for classes of pixels set AP"):
+    with pytest.raises(UserError, match=f"{method} combines boxes, but the labels are masks; set for example AP"):
         load("Both", ())
 
 
 def test_the_losses_of_the_other_network_are_named():
-    with pytest.raises(UserError, match=r"YOLOX is trained by iou, conf, cls, l1; write for example '5 iou \+ 1 conf"):
+    with pytest.raises(UserError, match=r"YOLOX has iou, conf, cls, l1; write for example '5 iou \+ 1 conf"):
         load("BccdY", ("LOSS_FN.MIX=1 sigmoid_focal",))

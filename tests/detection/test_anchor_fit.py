@@ -84,7 +84,7 @@ def test_boxes_smaller_than_all_anchors_bring_a_line_with_sizes_that_fit(tmp_pat
     groups = seen_boxes(Samples(squares(10)), 1.0)
     check_anchors(run, Samples(squares(10)))
     (line,) = run.lines
-    assert line.startswith("note: 100 % of the boxes have no anchor with an IoU of 0.5 or more, see plots/anchors.png")
+    assert line.startswith("note: 100 % of the boxes have no anchor with an IoU of 0.5 or more (see plots/anchors.png)")
     assert line.endswith("set for example MODEL.OPTIONS.ANCHOR_SIZES: [10, 20, 40, 80, 160]")
     better = best_ious(groups, model_of(ANCHOR_SIZES=(10, 20, 40, 80, 160)))
     assert (better >= 0.5).mean() > (best_ious(groups, model_of()) >= 0.5).mean()

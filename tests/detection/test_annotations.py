@@ -132,11 +132,11 @@ def test_each_fault_of_a_box_is_listed_at_once_with_its_place_and_remedy(kind, t
     _, problems, source = prepared(competition(FORMS[kind], classes=CLASSES), tmp_path)
     assert kinds(problems) == FAULTS and len(problems) == 6
     assert next(iter(source.notices)).startswith(
-        "boxes cut at the borders of their image, which they leave by more than a pixel: 1 (first: c)"
+        "boxes that reach beyond their image by more than a pixel, clipped to it: 1 (first: c)"
     )
     for problem in problems:
         assert problem.found[:2] in ("a,", "b,")
-        fix = "NAMES of BOXES" if problem.kind == "class of a box unknown" else "BAD_BOXES: skip of BOXES"
+        fix = "NAMES of BOXES" if problem.kind == "class of a box unknown" else "BAD_BOXES: skip under BOXES"
         assert fix in problem.fix and "configs/competitions/small.yaml" in problem.fix
     assert "6 problems of 6 kinds" in format_problems(problems)
 
@@ -149,7 +149,7 @@ def test_bad_boxes_are_left_out_and_counted_where_the_competition_says_so(kind, 
     assert problems == []
     assert [len(source.read(row).classes) for row in catalog.itertuples()] == [1, 1]
     assert source.read(nth(catalog, 1)).xyxy == pytest.approx(np.array([[0, 0, 5, 5]]), abs=1e-5)
-    left_out = next(text for text in source.notices if text.startswith("boxes left out by BAD_BOXES: skip: "))
+    left_out = next(text for text in source.notices if text.startswith("boxes dropped by BAD_BOXES: skip: "))
     for fault in FAULTS - {"class of a box unknown"}:
         assert f"1 ({fault})" in left_out
 

@@ -51,7 +51,11 @@ def test_boxes_of_images_that_are_in_no_list_are_a_notice(kind, tmp_path):
     (tmp_path / "train.csv").write_text("ImageID\na\nc\n")
     _, problems, source = prepared(competition(FORMS[kind], train_csv="train.csv"), tmp_path)
     assert problems == []
-    assert [text for text in source.notices if text.startswith("images with boxes that are in no list: 1 (first: ")]
+    assert [
+        text
+        for text in source.notices
+        if text.startswith("annotated images that are not used, as no list has them: 1 (first: ")
+    ]
 
 
 def test_one_name_for_two_images_is_refused(tmp_path):
@@ -61,7 +65,7 @@ def test_one_name_for_two_images_is_refused(tmp_path):
     (tmp_path / "train.csv").write_text("ImageID\nx/1\ny/1\n")
     _, problems, _ = prepared(competition(FORMS["coco"], train_csv="train.csv"), tmp_path)
     assert [(problem.kind, problem.found) for problem in problems] == [
-        ("boxes of two images", "'1.png' may be x/1 or y/1")
+        ("boxes of two images", "'1.png' matches x/1 and y/1")
     ]
 
 
@@ -78,7 +82,7 @@ def test_names_join_categories_and_leave_others_out(tmp_path):
     made = competition(BoxForm(nuscenes="image_annotations.json", names=names), classes=("car", "tree"))
     catalog, problems, source = prepared(made, tmp_path)
     assert problems == [] and source.read(nth(catalog, 0)).classes.tolist() == [0, 1]
-    assert list(source.notices) == ["boxes left out by NAMES of BOXES: 1 (first: a)"]
+    assert list(source.notices) == ["boxes dropped by BOXES.NAMES: 1 (first: a)"]
 
 
 def test_labels_stand_for_classes_in_any_letter_case(tmp_path):
@@ -146,8 +150,8 @@ def test_the_table_of_classes_counts_images_and_boxes_by_size_and_side(tmp_path)
     assert table["box_share"].tolist() == pytest.approx([2 / 3, 1 / 3, 0])
     assert class_presence(catalog).tolist() == [[True, False, False], [False, True, False], [False] * 3]
     assert box_notices(made, catalog) == [
-        "no image has a box of red bike: the network cannot learn it",
-        "images without a box: 1 (first: c); they train as background",
+        "no image has a box of red bike; the network cannot learn these classes",
+        "images without a box: 1 (first: c); they are trained as background",
     ]
     table.reset_index().to_csv(tmp_path / "classes.csv")
     rows = read_classes(tmp_path / "classes.csv")

@@ -51,7 +51,7 @@ def test_an_ensemble_with_fewer_members_is_combined_with_their_weights():
 
 def test_members_of_other_classes_are_refused():
     check_members({"A": {"classes": ["x"]}, "B": {"classes": ["x"]}})
-    with pytest.raises(UserError, match="members A and C have different classes and cannot be combined"):
+    with pytest.raises(UserError, match="members A and C have different classes; combine members"):
         check_members({"A": {"classes": ["x"]}, "B": {"classes": ["x"]}, "C": {"classes": ["y"]}})
 
 

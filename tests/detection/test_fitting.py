@@ -40,9 +40,9 @@ def test_the_decoder_leaves_out_what_the_rules_say_of_one_run_and_of_an_ensemble
 
 def test_the_origin_of_a_submission_says_what_is_left_out():
     assert origin_of({}) == {}
-    assert origin_of({"rules": []}) == {"decoding": "no box was left out: nothing proved better"}
+    assert origin_of({"rules": []}) == {"decoding": "no box was dropped: no threshold improved the score"}
     rules = [{"class": "WBC", "measure": "score", "least": 0.5}]
-    assert origin_of({"rules": rules}) == {"decoding": "left out: WBC below 0.50"}
+    assert origin_of({"rules": rules}) == {"decoding": "dropped: WBC below 0.50"}
 
 
 class Truth:
@@ -76,7 +76,9 @@ def test_the_facts_of_a_fit_are_of_each_class_and_a_rule_is_one_whose_gain_is_su
     )
     assert set(facts["gains"]) == set(facts["in_sample"]) == {"RBC", "WBC"}
     assert facts["rules"] == [] and facts["survived"] is None  # what is less sure than all hits costs no AP
-    assert lines == ["Leaving out boxes with a low score gains in AP of single images of unseen sequences for no class"]
+    assert lines == [
+        "Dropping boxes below a score threshold improves the AP of single images on unseen sequences for no class"
+    ]
 
 
 def squares(rng: np.random.Generator, number: int) -> np.ndarray:

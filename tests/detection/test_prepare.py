@@ -34,7 +34,7 @@ WORDS = ("BccdR", "prepare", "DATASETS.COMPETITION=small_boxes", "DATASETS.SPLIT
 def test_it_writes_what_later_stages_read_and_is_skipped_until_a_box_changes(folder, capsys):
     assert main([*WORDS]) == 0
     output = capsys.readouterr().out
-    assert "note: no image has a box of red bike: the network cannot learn it" in output
+    assert "note: no image has a box of red bike; the network cannot learn these classes" in output
     assert "8 training images, 2 validation images" in output
     paths = run_paths(load(WORDS[0], WORDS[2:]).run)
     assert read_columns(paths / TRAIN_CATALOG)["mask"] == ["train.json"] * 10
@@ -45,7 +45,7 @@ def test_it_writes_what_later_stages_read_and_is_skipped_until_a_box_changes(fol
     assert "done in" not in capsys.readouterr().out
     write(folder, "coco", LABELLED | {"00": []})
     assert main([*WORDS]) == 0
-    assert "images without a box: 1 (first: 00); they train as background" in capsys.readouterr().out
+    assert "images without a box: 1 (first: 00); they are trained as background" in capsys.readouterr().out
     assert [row.amount for row in read_classes(paths / CLASSES)] == [4, 5, 0]
 
 
@@ -62,6 +62,6 @@ def test_all_that_is_wrong_is_said_at_once(folder, capsys):
     text = output.out + output.err
     for part in (
         *("5 problems of 5 kinds", "box without area", "class of a box unknown", "box of no image", "file empty"),
-        *("boxes missing", "BAD_BOXES: skip of BOXES in configs/competitions/small_boxes.yaml"),
+        *("boxes missing", "BAD_BOXES: skip under BOXES in configs/competitions/small_boxes.yaml"),
     ):
         assert part in text.replace("\n            ", " "), part

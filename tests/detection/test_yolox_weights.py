@@ -57,17 +57,21 @@ def test_the_last_layers_for_another_number_of_classes_stay_random(theirs, tmp_p
     for name, tensor in network.state_dict().items():
         source = before if name.startswith("head.classes.") else wanted.state_dict()
         assert torch.equal(tensor, source[name]), name
-    assert len(lines) == 1 and "coco.pth is for 3 classes" in lines[0] and "start at random for 7" in lines[0]
+    assert (
+        len(lines) == 1
+        and "coco.pth is for 3 classes" in lines[0]
+        and "start from random weights for 7 classes" in lines[0]
+    )
 
 
 def test_weights_of_another_size_are_refused_with_the_size_to_set(theirs, tmp_path):
     path = write(tmp_path / "a.pth", theirs.state_dict())
-    refused(ours(size="tiny"), path, "a.pth is of yolox_nano, and MODEL.ENCODER.NAME is yolox_tiny; .*NAME=yolox_nano")
+    refused(ours(size="tiny"), path, "a.pth is for yolox_nano, but MODEL.ENCODER.NAME is yolox_tiny; .*NAME=yolox_nano")
 
 
 def test_weights_for_colour_images_are_refused_for_others(theirs, tmp_path):
     path = write(tmp_path / "a.pth", theirs.state_dict())
-    refused(ours(num_channels=1), path, "for images of 3 channels, and the images have 1")
+    refused(ours(num_channels=1), path, "for images of 3 channels, but the images have 1")
 
 
 @pytest.mark.parametrize("change", ["drop", "reshape", "add"])
@@ -90,14 +94,14 @@ def test_weights_without_the_layers_of_classes_are_refused(theirs, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
 def test_broken_and_absent_files_are_refused(theirs, tmp_path, name):
-    refused(ours(), tmp_path / name, "there is no ")
+    refused(ours(), tmp_path / name, "does not exist; put")
     path = write(tmp_path / name, theirs.state_dict())
     path.write_bytes(path.read_bytes()[:5000])
     refused(ours(), path, "not a whole .*fetch it again")
 
 
 def test_foreign_files_are_refused(tmp_path):
-    refused(ours(), write(tmp_path / "resnet.pth", {"fc.weight": torch.zeros(2)}), "does not hold weights of YOLOX")
+    refused(ours(), write(tmp_path / "resnet.pth", {"fc.weight": torch.zeros(2)}), "has no weights of YOLOX")
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "plain.pth")
     refused(ours(), tmp_path / "plain.pth", "has no weights under 'model'")
     torch.save([torch.zeros(2)], tmp_path / "list.pth")

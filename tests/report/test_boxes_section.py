@@ -95,7 +95,7 @@ def test_no_word_of_the_page_is_about_pixels_of_classes_or_masks(box_run):
     words = read(write_page(run_of(box_run[0]))).words
     words, settings, _ = words.partition("What this experiment sets on top of base.yaml")
     assert settings and "mask" not in words and "wrong pixels" not in words and "everywhere" not in words
-    assert "share of wrong boxes. Wrong are labelled boxes that no prediction hits" in words
+    assert "share of wrong boxes. Wrong boxes are labelled boxes without a hit" in words
     assert "40 images with a label." in words, "images without sequences have none to count"
     assert "boxes, all" in words and "share of boxes" in words
 

@@ -60,7 +60,9 @@ def read_coco(path: Path, file: str, key: str, competition: str) -> tuple[Table,
         name = str(entry["file_name"])
         if name in images:
             strays.append(
-                _problem("image annotated twice", file, f"image {entry['id']}: {name!r}, which is there before")
+                _problem(
+                    "image annotated twice", file, f"image {entry['id']}: {name!r} is also the name of an earlier entry"
+                )
             )
             continue
         images[name] = annotated(rows[entry["id"]], _size_of(entry))
@@ -95,7 +97,7 @@ def _twice(entries: list[dict[str, Any]], part: str) -> list[str]:
     counts: dict[Any, int] = {}
     for entry in entries:
         counts[entry["id"]] = counts.get(entry["id"], 0) + 1
-    return [f"{part}: id {shown_value(number)}, {count} times" for number, count in counts.items() if count > 1]
+    return [f"{part}: id {shown_value(number)} appears {count} times" for number, count in counts.items() if count > 1]
 
 
 def _size_of(entry: dict[str, Any]) -> tuple[int, int] | None:

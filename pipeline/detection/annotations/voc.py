@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from pipeline.data.problems import Problem, make_problem
 from pipeline.detection.annotations.table import NO_NUMBERS, Annotated, Row, annotated, edges, four_numbers
 
-WANTED = "an XML file as Pascal VOC has them: `annotation` with `object`s that have `name` and `bndbox`"
+WANTED = "an XML file in Pascal VOC's format: `annotation` with `object`s that have `name` and `bndbox`"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -29,18 +29,18 @@ def read_voc(path: Path, file: str, first: int, competition: str) -> tuple[Annot
     try:
         data = path.read_bytes()
         if b"<!ENTITY" in data:  # never needed here, and a few of them can fill the memory
-            raise ElementTree.ParseError("it defines entities, which are not read")
+            raise ElementTree.ParseError("it defines entities, which are not supported")
         root = ElementTree.fromstring(data)
     except OSError as error:
         return annotated([]), [_unreadable(file, error.strerror or str(error), competition)]
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         return annotated([]), [_unreadable(file, f"not XML: {error}", competition)]
     if root.tag != "annotation":
-        return annotated([]), [_unreadable(file, f"its first element is {root.tag!r}", competition)]
+        return annotated([]), [_unreadable(file, f"the root element is {root.tag!r}", competition)]
     rows = []
     for number, one in enumerate(root.iter("object"), start=1):
         label = (one.findtext("name") or "").strip()
-        place = f"object {number} ({label})" if label else f"object {number}, which has no name"
+        place = f"object {number} ({label})" if label else f"object {number} (no name)"
         texts = [one.findtext(f"bndbox/{side}") for side in SIDES]
         numbers = four_numbers(texts)
         if numbers is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.data.problems import Problem, make_problem
 from pipeline.detection.annotations.table import NO_NUMBERS, Annotated, Row, annotated, edges, four_numbers, shown_value
 
-WANTED = "lines of class index, centre x, centre y, width and height, as shares of the image's sides"
+WANTED = "lines of class index, centre x, centre y, width and height, as fractions of the image's sides"
 
 
 def read_yolo(path: Path, file: str, competition: str) -> tuple[Annotated, list[Problem]]:
@@ -31,7 +31,7 @@ def read_yolo(path: Path, file: str, competition: str) -> tuple[Annotated, list[
         if not cells:
             continue
         if len(cells) != 5:
-            why = "; outlines and scores are not read" if len(cells) > 5 else ""
+            why = "; polygons and scores are not supported" if len(cells) > 5 else ""
             problems.append(_unreadable(file, f"line {number}: {len(cells)} values, expected 5{why}", competition))
             continue
         numbers, place = four_numbers(cells[1:]), f"line {number}"

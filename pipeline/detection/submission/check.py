@@ -126,7 +126,7 @@ def _sample_problems(
         return
     fault = next((fault for block in blocks for fault in block.faults), None)
     if fault is not None:
-        yield f"{WARNING}{sample_path.name} is not as BOX_CONVENTION says: {fault}"
+        yield f"{WARNING}{sample_path.name} does not match BOX_CONVENTION: {fault}"
     sample_keys = list(dict.fromkeys(block.key for block in blocks if block.key))
     known = set(expected)
     more, fewer = [key for key in sample_keys if key not in known], known - set(sample_keys)
@@ -169,7 +169,7 @@ def _check_boxes(images: Sequence[Image], competition: Competition, layout: tupl
     warnings = [
         f"{len(beyond)} of {num_boxes} boxes reach beyond their image, such as {beyond[0]}" if beyond else "",
         f"{len(crowded)} images have more than {MOST_BOXES} boxes, such as {crowded[0]}" if crowded else "",
-        f"{len(equal)} images have equal boxes of a class, such as {equal[0]}" if equal else "",
+        f"{len(equal)} images have duplicate boxes of a class, such as {equal[0]}" if equal else "",
         f"all {num_boxes} boxes have the score {next(iter(scores)):g}" if num_boxes > 1 and len(scores) == 1 else "",
         "no image has a box" if images and not num_boxes else "",
         other or "",
@@ -187,8 +187,8 @@ def _without_area(xyxy: np.ndarray) -> str:
     """Returns which side of a box has no length."""
     left, top, right, bottom = (f"{value:g}" for value in xyxy.tolist())
     if xyxy[0] >= xyxy[2]:
-        return f"its left is {left} and its right {right}; expected a larger right"
-    return f"its top is {top} and its bottom {bottom}; expected a larger bottom"
+        return f"left is {left} and right is {right}; expected a right greater than left"
+    return f"top is {top} and bottom is {bottom}; expected a bottom greater than top"
 
 
 def _other_layout(images: Sequence[Image], competition: Competition, layout: tuple[str, ...]) -> str | None:
@@ -196,7 +196,7 @@ def _other_layout(images: Sequence[Image], competition: Competition, layout: tup
     for other in LAYOUTS:
         if other != layout and all(_fits(image, other, layout, competition) for image in images):
             return (
-                f"all boxes are inside their images when they are read as {', '.join(other)}, and not as "
+                f"all boxes are inside their images if they are read as {', '.join(other)} instead of "
                 f"{', '.join(layout)}; correct BOX_CONVENTION.FIELDS, or the file"
             )
     return None

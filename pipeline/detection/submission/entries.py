@@ -58,7 +58,7 @@ def entry_fault(entry: Entry, labels: dict[str, int]) -> str | None:
         known = ", ".join(list(labels)[:20]) + (", ..." if len(labels) > 20 else "")  # a line, not a list of 500
         return f"{entry.name}: there is no class {entry.label[:40]!r}; expected one of {known}"
     strange = next((value for value in (entry.score, *entry.numbers) if not math.isfinite(value)), None)
-    return None if strange is None else f"{entry.name}: {strange} is no number that a score or coordinate can be"
+    return None if strange is None else f"{entry.name}: found {strange}; expected finite scores and coordinates"
 
 
 def labels_of(competition: Competition) -> dict[str, int]:

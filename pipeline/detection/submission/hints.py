@@ -33,17 +33,15 @@ def hints(images: Iterable[tuple[str, Detections]], competition: Competition) ->
         return []
     xyxy_N4 = np.concatenate(parts)
     if np.abs(xyxy_N4).max() <= 1 and not own.normalised:
-        return [
-            "all boxes are within the first pixel: they may be shares of the image (BOX_CONVENTION.NORMALISED: true)"
-        ]
+        return ["all boxes are within the first pixel: they may be normalised (BOX_CONVENTION.NORMALISED: true)"]
     sides_N2 = xyxy_N4[:, 2:] - xyxy_N4[:, :2]
     form = competition.submission.format
     layout = {"coco_results": XYWH, "nuscenes_boxes": XYXY}.get(form, own.layout)
     without_area = float((sides_N2 <= 0).any(1).mean())
     if layout == XYXY and without_area > 1 - ALMOST_ALL:
-        return [f"{without_area:.1%} of all boxes have no area: right and bottom may be width and height"]
+        return [f"{without_area:.1%} of all boxes have no area: their right and bottom may be width and height"]
     large = float((sides_N2 > xyxy_N4[:, :2]).all(1).mean())
     if layout == XYWH and large >= ALMOST_ALL:
-        beyond = "are larger than what is left of them and above"
-        return [f"{large:.1%} of all boxes {beyond}: width and height may be right and bottom"]
+        found = "have a width above left and a height above top"
+        return [f"{large:.1%} of all boxes {found}: their width and height may be right and bottom"]
     return []

@@ -34,7 +34,7 @@ def coco_key(image_id: str, competition: Competition) -> str:
     found = NUMBER.search(image_id)
     if found is None:
         raise UserError(
-            f"image {image_id} does not end with a number, and BOX_CONVENTION.IMAGE_ID is number; write text in "
+            f"image {image_id} does not end with a number, but BOX_CONVENTION.IMAGE_ID is number; set it to text in "
             f"{descriptor(competition.name)}"
         )
     return str(int(found.group()))
@@ -138,7 +138,7 @@ def parse_nuscenes(path: Path, competition: Competition) -> Iterator[Block]:
     for token, boxes in results.items():
         name = f"image {token[:40]}"
         if not isinstance(boxes, list):
-            yield Block(token, name, [], [f"{name}: its boxes are {_kind(boxes)}; expected a list"])
+            yield Block(token, name, [], [f"{name}: found {_kind(boxes)}; expected a list of boxes"])
             continue
         read = [_nuscenes_entry(f"{name}, box {n}", token, item, competition) for n, item in enumerate(boxes, 1)]
         entries, faults = ([one for one in read if isinstance(one, kind)] for kind in (Entry, str))
@@ -168,7 +168,7 @@ def _nuscenes_entry(name: str, token: str, item: Any, competition: Competition) 
     if not isinstance(label, str):
         return f"{name}: {own.class_key} is {_kind(label)}; expected the label of a class, in quotes"
     if own.token_key and item[own.token_key] != token:
-        return f"{name}: {own.token_key} is {str(item[own.token_key])[:40]!r}; expected that of its image"
+        return f"{name}: {own.token_key} is {str(item[own.token_key])[:40]!r}; expected the id of its image"
     return Entry(name, label, score, numbers)
 
 

@@ -95,7 +95,8 @@ def _why_impossible(found: Detections, size: Size, competition: Competition) -> 
     if ((found.scores < 0) | (found.scores > 1)).any():
         return f"scores are {found.scores.min():g} to {found.scores.max():g}; expected 0 to 1"
     if ((found.classes < 0) | (found.classes >= len(competition.classes))).any():
-        return f"classes are {found.classes.min()} to {found.classes.max()}, and there are {len(competition.classes)}"
+        most = len(competition.classes) - 1
+        return f"class indices are {found.classes.min()} to {found.classes.max()}; expected 0 to {most}"
     beyond_N4 = np.abs(found.xyxy - clip_boxes(found.xyxy, size))
     if (beyond_N4 > MOST_OUTSIDE_PX).any():
         box = found.xyxy[beyond_N4.max(1).argmax()].tolist()
@@ -149,7 +150,7 @@ def read(
             raise UserError(f"{path}: {fault}")
         if block.key not in expected:
             raise UserError(
-                f"{path}: {block.name}: none of the {len(sizes)} images of {competition.name}; expected for example "
+                f"{path}: {block.name}: not one of the {len(sizes)} images of {competition.name}; expected for example "
                 f"{next(iter(expected), 'none')}. Is it a submission to another competition?"
             )
         if block.key in blocks:

@@ -69,7 +69,7 @@ def parse(path: Path, competition: Competition) -> Iterator[Block]:
     place = found.index(columns[0])
     for line, cells in lines:
         if len(cells) != 2:
-            why = "expected 2, with a comma between them and blanks between numbers"
+            why = "expected 2, separated by a comma, with spaces between numbers"
             fault = f"line {line} ({cells[0][:40]}): {len(cells)} cells; {why}"
             yield Block(cells[place] if len(cells) > place else "", f"line {line}", [], [fault])
         else:
@@ -83,8 +83,8 @@ def _block(line: int, key: str, text: str, competition: Competition) -> Block:
         return Block(key, name, [], [])
     num, entries, faults = len(own.fields), [], []
     if len(tokens) % num:
-        wanted = f"a multiple of {num}: {' '.join(own.fields)} of each box"
-        why = f"; of an image without boxes, {own.empty!r}" if own.empty is not None else ""
+        wanted = f"a multiple of {num}: {' '.join(own.fields)} for each box"
+        why = f"; for an image without boxes, {own.empty!r}" if own.empty is not None else ""
         return Block(key, name, [], [f"{name}: {len(tokens)} values; expected {wanted}{why}"])
     for start in range(0, len(tokens), num):
         box = f"{name}, box {start // num + 1}"

@@ -63,7 +63,7 @@ def score_file(
         num = f"{len(labelled) - len(there)} of {len(labelled)} labelled images"
         log(
             f"{num} have no boxes in {path}, such as {absent}; "
-            "if they were not predicted, name a file of labels without them"
+            "if they were not predicted, pass a labels file without them"
         )
     sizes = {image_id: known[image_id] for image_id in labelled}
     for line in find_hints(path, competition, sizes):
@@ -113,7 +113,7 @@ def _split_ids(
     there, unknown = images_in(path, competition, known, form.name)
     if unknown and form.name == "coco_results" and competition.box_convention.image_id == "number":
         raise UserError(
-            f"{path}: image {unknown[0]} is none of the {len(known)} images of {competition.name} that are here; put "
+            f"{path}: image {unknown[0]} is not one of the {len(known)} images of {competition.name} found here; put "
             "its folder where ./run.sh finds it (DATA_DIR)"
         )
     if unknown:
@@ -143,15 +143,15 @@ def _labelled(
     absent = next((image_id for image_id in there if image_id not in sizes), None)
     if absent is not None:
         raise UserError(
-            f"the size of {absent} in {path} is not known: no image of {name} here has this id; put its folder where "
-            "./run.sh finds it (DATA_DIR), or name another competition"
+            f"the size of {absent} in {path} is not known: no image of {name} found here has this id; put its folder "
+            "where ./run.sh finds it (DATA_DIR), or name another competition"
         )
     labelled = true_boxes(source, {image_id: sizes[image_id] for image_id in (*there, *others)})
     without = [image_id for image_id in there if image_id not in labelled]
     if without:
         raise UserError(
             f"{path}: {len(without)} of its {len(there)} images have no labels in {labels}, such as {without[0]}; "
-            f"name those of all of them with --boxes. The file is read as a submission to {name}"
+            f"pass labels of all images with --boxes. The file is read as a submission to {name}"
         )
     if names_only_boxes(source):  # an image that is neither in the labels nor in the file may be of another subset
         in_file = set(there)

@@ -37,7 +37,7 @@ def open_truth(labels_path: Path, competition: Competition) -> BoxSource:
     if form.template is not None:
         if not labels_path.is_dir():
             example = PurePosixPath(form.template).name
-            raise UserError(f"--boxes {labels_path}: found a file, expected the folder of the files {example}")
+            raise UserError(f"--boxes {labels_path}: found a file, expected the folder that has the files {example}")
         parts = PurePosixPath(form.template).parts
         first = next(index for index, part in enumerate(parts) if FIELD.search(part))
         form = replace(form, **{form.kind: "/".join(parts[first:])})

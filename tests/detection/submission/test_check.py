@@ -69,10 +69,10 @@ def test_images_without_a_row_have_no_box_where_the_competition_wants_none(tmp_p
     [
         ("0 1.5 1 2 3 4", "the score is 1.5; expected 0 to 1"),
         ("0 -0.1 1 2 3 4", "the score is -0.1; expected 0 to 1"),
-        ("0 0.5 3 2 3 4", "its left is 3 and its right 3; expected a larger right"),
-        ("0 0.5 1 4 3 2", "its top is 4 and its bottom 2; expected a larger bottom"),
+        ("0 0.5 3 2 3 4", "left is 3 and right is 3; expected a right greater than left"),
+        ("0 0.5 1 4 3 2", "top is 4 and bottom is 2; expected a bottom greater than top"),
         ("7 0.5 1 2 3 4", "there is no class '7'; expected one of 0, 1, 2"),
-        ("0 0.5 1 2 3 nan", "nan is no number that a score or coordinate can be"),
+        ("0 0.5 1 2 3 nan", "found nan; expected finite scores and coordinates"),
     ],
 )
 def test_a_box_that_cannot_be_is_named_by_line_and_id(tmp_path, box, problem):
@@ -93,7 +93,7 @@ def test_what_competitions_accept_is_a_warning(tmp_path):
         "warning: 1 of 2 boxes reach beyond their image, such as line 3 (b), box 1"
     ]
     assert check_rows(tmp_path, "a,0 0.5 1 2 3 4 0 0.4 1 2 3 4 1 0.5 1 2 3 4", "b,") == [
-        "warning: 1 images have equal boxes of a class, such as line 2 (a)"
+        "warning: 1 images have duplicate boxes of a class, such as line 2 (a)"
     ]
     many = " ".join(f"0 {0.001 * n} 0 0 {n} 9" for n in range(1, 102))
     assert check_rows(tmp_path, f"a,{many}", "b,") == [
@@ -105,15 +105,15 @@ def test_what_competitions_accept_is_a_warning(tmp_path):
 
 def test_boxes_that_fit_in_another_layout_say_so(tmp_path):
     found = check_rows(tmp_path, "a,0 0.5 100 50 20 30 0 0.4 10 10 180 70", "b,")
-    assert found[0] == "line 2 (a), box 1: its left is 100 and its right 20; expected a larger right"
+    assert found[0] == "line 2 (a), box 1: left is 100 and right is 20; expected a right greater than left"
     assert found[-1] == (
-        "warning: all boxes are inside their images when they are read as left, top, width, height, and not as left, "
+        "warning: all boxes are inside their images if they are read as left, top, width, height instead of left, "
         "top, right, bottom; correct BOX_CONVENTION.FIELDS, or the file"
     )
     rows = "a.jpg,0.5 100 50 199 99 0 0.4 10 20 30 40 0"
     found = check_rows(tmp_path, rows, form="size, no row where there is no box", ids=("a",))
     assert found[0] == "warning: 1 of 2 boxes reach beyond their image, such as line 2 (a.jpg), box 1"
-    assert "when they are read as left, top, right, bottom" in found[1]
+    assert "if they are read as left, top, right, bottom" in found[1]
 
 
 def test_meta_of_nuscenes_boxes_is_compared(tmp_path):
@@ -131,8 +131,8 @@ def test_the_file_is_compared_with_the_competitions_sample(tmp_path):
     ]
     sample = "ImageID,PredictionString\nb,\nz,0 0.5 1 2\n"
     assert check_rows(tmp_path, "a,0 0.5 1 2 3 4", "b,", sample=sample)[:3] == [
-        "warning: sample.csv is not as BOX_CONVENTION says: line 3 (z): 4 values; expected a multiple of 6: class "
-        "score left top right bottom of each box; of an image without boxes, ''",
+        "warning: sample.csv does not match BOX_CONVENTION: line 3 (z): 4 values; expected a multiple of 6: class "
+        "score left top right bottom for each box; for an image without boxes, ''",
         "sample.csv: 1 images are not of the test images, such as z",
         "warning: sample.csv lacks 1 of 2 test images, such as a",
     ]

@@ -55,9 +55,13 @@ def test_boxes_of_which_most_but_not_all_are_at_the_left_have_no_hint(tmp_path):
 @pytest.mark.parametrize(
     ("written", "seen", "message"),
     [
-        (SIDES, CORNERS, "of all boxes have no area: right and bottom may be width and height"),
-        (CORNERS, SIDES, "100.0% of all boxes are larger than what is left of them and above: width and height may be"),
-        (SHARES, CORNERS, "all boxes are within the first pixel: they may be shares of the image"),
+        (SIDES, CORNERS, "of all boxes have no area: their right and bottom may be width and height"),
+        (
+            CORNERS,
+            SIDES,
+            "100.0% of all boxes have a width above left and a height above top: their width and height may be",
+        ),
+        (SHARES, CORNERS, "all boxes are within the first pixel: they may be normalised"),
     ],
 )
 def test_boxes_that_were_written_in_another_way_have_one(tmp_path, written, seen, message):

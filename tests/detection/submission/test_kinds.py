@@ -113,7 +113,7 @@ def test_a_writer_that_moves_a_box_or_leaves_an_image_out_is_found(form, tmp_pat
     [
         ({"xyxy": [[0, 0, 9, float("nan")]]}, "a coordinate or score is not a finite number"),
         ({"scores": [1.5]}, "scores are 1.5 to 1.5; expected 0 to 1"),
-        ({"classes": [3]}, "classes are 3 to 3, and there are 3"),
+        ({"classes": [3]}, "class indices are 3 to 3; expected 0 to 2"),
         ({"xyxy": [[0, 0, 200.6, 9]]}, "0, 0, 200.6, 9 reaches beyond its image of 200x100 pixels"),
     ],
 )
@@ -135,10 +135,10 @@ BROKEN = {
         ("ImageID,PredictionString\na,0 0.5 1 2 3 x\n", r"line 2 \(a\), box 1: the bottom is 'x'; expected a number"),
         ("ImageID,PredictionString\na,0 0.5 1 2 3 1_0\n", r"line 2 \(a\), box 1: the bottom is '1_0'; expected a"),
         ("ImageID,PredictionString\na,9 0.5 1 2 3 4\n", r"line 2 \(a\), box 1: there is no class '9'; .* 0, 1, 2"),
-        ("ImageID,PredictionString\na,0 nan 1 2 3 4\n", r"line 2 \(a\), box 1: nan is no number that a score"),
-        ("ImageID,PredictionString\na,0 0.5 1 2 3 inf\n", r"line 2 \(a\), box 1: inf is no number"),
+        ("ImageID,PredictionString\na,0 nan 1 2 3 4\n", r"line 2 \(a\), box 1: found nan; expected finite scores"),
+        ("ImageID,PredictionString\na,0 0.5 1 2 3 inf\n", r"line 2 \(a\), box 1: found inf; expected finite scores"),
         (f"ImageID,PredictionString\n{ROW}\n{ROW}\n", r"line 3 \(a\): the image appears twice, first in line 2"),
-        ("ImageID,PredictionString\nz,\n", r"line 2 \(z\): none of the 3 images of test; expected for example a"),
+        ("ImageID,PredictionString\nz,\n", r"line 2 \(z\): not one of the 3 images of test; expected for example a"),
         ('ImageID,PredictionString\na,"0\n', "is not a csv file of UTF-8 text"),
     ],
     "COCO": [
@@ -158,8 +158,8 @@ BROKEN = {
         ),
         (json.dumps([ENTRY | {"bbox": [1, 2, 3, True]}]), "bbox is a list of 4; expected 4 numbers"),
         (json.dumps([ENTRY | {"score": None}]), "score is null; expected a number from 0 to 1"),
-        (json.dumps([ENTRY | {"score": float("nan")}]), "nan is no number that a score or coordinate can be"),
-        (json.dumps([ENTRY, ENTRY | {"image_id": "z"}]), r"entry 2 \(image z\): none of the 3 images"),
+        (json.dumps([ENTRY | {"score": float("nan")}]), "found nan; expected finite scores and coordinates"),
+        (json.dumps([ENTRY, ENTRY | {"image_id": "z"}]), r"entry 2 \(image z\): not one of the 3 images"),
     ],
     "COCO, numbers": [
         (json.dumps([ENTRY]), r"entry 1 \(image a\): image_id is the text 'a'; expected a whole number"),
@@ -168,11 +168,11 @@ BROKEN = {
         ("[]", "found a list of 0; expected `meta`, and `results`"),
         ('{"meta": {}}', "found keys 'meta'; expected `meta`, and `results`"),
         ('{"results": {"a": [], "a": []}}', "the key 'a' appears twice"),
-        ('{"results": {"a": {}}}', "image a: its boxes are an object; expected a list"),
+        ('{"results": {"a": {}}}', "image a: found an object; expected a list of boxes"),
         (json.dumps({"results": {"a": [BOX]}}), "image a, box 1 lacks detection_score, sample_token"),
         (
             json.dumps({"results": {"a": [BOX | {"detection_score": 1, "sample_token": "b"}]}}),
-            "image a, box 1: sample_token is 'b'; expected that of its image",
+            "image a, box 1: sample_token is 'b'; expected the id of its image",
         ),
         (
             json.dumps({"results": {"a": [BOX | {"detection_score": 1, "sample_token": "a", "category_name": 0}]}}),
@@ -223,5 +223,5 @@ def test_images_that_are_skipped_are_not_read(tmp_path):
 def test_ids_that_end_with_the_same_number_are_refused_where_numbers_are_wanted(tmp_path):
     with pytest.raises(UserError, match="x_1 and y_1 are both 1 in a submission; write IMAGE_ID: text"):
         write(tmp_path / "a.json", {"x_1": FOUND, "y_1": FOUND}, make_competition("COCO, numbers"))
-    with pytest.raises(UserError, match=r"image x does not end with a number, and BOX_CONVENTION.IMAGE_ID is number"):
+    with pytest.raises(UserError, match=r"image x does not end with a number, but BOX_CONVENTION.IMAGE_ID is number"):
         write(tmp_path / "a.json", {"x": FOUND}, make_competition("COCO, numbers"))

@@ -100,7 +100,7 @@ def test_images_are_known_by_their_numbers(tmp_path, labels, compared):
     competition = make_competition("COCO, numbers")
     path = write(tmp_path / "a.json", {"0007": FOUND}, competition)
     assert score(path, labels, competition, ids=["0007", "8"])["images"] == 1
-    with pytest.raises(UserError, match="image 7 is none of the 1 images of test that are here"):
+    with pytest.raises(UserError, match="image 7 is not one of the 1 images of test found here"):
         score(path, labels, competition, ids=["8"])
 
 
@@ -140,7 +140,7 @@ def test_labels_may_be_a_csv_or_a_folder_of_files(tmp_path, compared):
     assert score(path, tmp_path / "labels", by_files)["images"] == 2
     first, second = (truth["a"].xyxy for truth, _, _ in compared)
     assert first.tolist() == [[10, 20, 60, 50]] and second == pytest.approx(first)
-    with pytest.raises(UserError, match=r"found a file, expected the folder of the files \{id\}.txt"):
+    with pytest.raises(UserError, match=r"found a file, expected the folder that has the files \{id\}.txt"):
         score(path, tmp_path / "truth.csv", by_files)
 
 
@@ -158,7 +158,9 @@ def test_an_image_that_neither_the_file_nor_a_list_of_true_boxes_has_is_left_out
 def test_files_that_cannot_be_scored_are_refused(tmp_path, labels, compared):
     competition = make_competition()
     path = write(tmp_path / "a.csv", {"a": FOUND}, competition)
-    with pytest.raises(UserError, match=r"the size of a in .*a.csv is not known: no image of test here has this id"):
+    with pytest.raises(
+        UserError, match=r"the size of a in .*a.csv is not known: no image of test found here has this id"
+    ):
         score_file(path, labels, competition)
     (tmp_path / "b.csv").write_text("ImageID,PredictionString\n")
     with pytest.raises(UserError, match="no images; it is read as a submission to test"):
