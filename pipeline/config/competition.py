@@ -242,7 +242,7 @@ class Competition:
 
     @property
     def has_boxes(self) -> bool:
-        """Whether labels are boxes instead of masks; no class then is the background."""
+        """Whether labels are boxes instead of masks; if so, no class is the background."""
         return self.task == "boxes"
 
     @property

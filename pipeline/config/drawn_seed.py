@@ -1,6 +1,6 @@
-"""`EXPERIMENT.SEED: random`: a new run draws its seed, and its folder keeps it in the resolved config.
+"""`EXPERIMENT.SEED: random`: a new run draws its seed and stores it in the resolved config of its folder.
 
-So every later command on that folder uses the same seed: a stopped training goes on, and finished stages stay valid.
+Every later command on that folder uses the same seed, so a stopped training continues and finished stages stay valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEY, RANDOM = "EXPERIMENT.SEED", "random"
 
 
 def with_drawn_seed(loaded: Loaded, folder: Path) -> Loaded:
-    """Returns a config with a number in place of `random`: that of the run's folder, or a new one for a new folder.
+    """Returns a config with a number in place of `random`: the seed in the run's folder, or a new one.
 
     Nothing is written here; the engine writes the resolved config when it runs the first stage.
 

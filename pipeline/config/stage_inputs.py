@@ -111,7 +111,7 @@ def with_pseudo(names: tuple[str, ...], *own: str) -> Callable[[Any], tuple[str,
 
 
 def tile_keys(run: Any) -> tuple[str, ...]:
-    """Returns the keys of `tile`: of boxes also those of the anchors, whose fit to the boxes is drawn."""
+    """Returns the keys that `tile` depends on; with boxes also those of the anchors, since their fit is drawn."""
     cutting = (*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED")
     anchors = ("MODEL.NAME", "MODEL.OPTIONS", "DATASETS.INPUT_SCALE") if run.loaded.competition.has_boxes else ()
     return (*with_pseudo(cutting, "PSEUDO.TEACHER", "PSEUDO.IMAGES")(run), *anchors)

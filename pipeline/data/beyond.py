@@ -1,4 +1,4 @@
-"""The pixels of a part that lies wholly beyond its image, as a piece of a random crop larger than the image can."""
+"""The pixels of a part that lies completely outside its image, as a random crop larger than it can have."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pipeline.data.tiles import Box
 
 
 def part_beyond(array: np.ndarray, box: Box, flips: tuple[bool, bool], value: float | None) -> np.ndarray:
-    """Returns the pixels of `box`, which has none of the array's: (box.height, box.width, ...).
+    """Returns the pixels of `box`, which lies outside the array: (box.height, box.width, ...).
 
     Args:
-        flips: whether the array is mirrored (up and down, left and right) before.
-        value: of each pixel; None: as if mirrors stood at the borders.
+        flips: whether the array is flipped first (up and down, left and right).
+        value: of each pixel; None: the array is mirrored at its borders.
     """
     if value is not None:
         return np.full((box.height, box.width, *array.shape[2:]), value, array.dtype)
@@ -26,7 +26,7 @@ def part_beyond(array: np.ndarray, box: Box, flips: tuple[bool, bool], value: fl
 
 
 def mirrored(positions: np.ndarray, length: int) -> np.ndarray:
-    """Returns which positions within a length are seen at any positions, the first and last not repeated.
+    """Returns positions mirrored into a length; the first and last are not repeated.
 
     >>> mirrored(np.arange(-3, 6), 3).tolist()
     [1, 2, 1, 0, 1, 2, 1, 0, 1]

@@ -1,4 +1,4 @@
-"""The boxes of the objects in a frame: of what is seen of each, found by drawing every thing in a number of its own.
+"""The boxes around the visible parts of the objects in a frame, found by drawing each object with its own number.
 
 In: a flight. Out: boxes in pixels of the final image. The things are drawn with the strokes of `flight.render`, so that
 boxes and masks cannot disagree. Letters: H height, W width.

@@ -31,7 +31,7 @@ class RetinaNetOptions:
         convolutions: of each head, before its output layer.
         prior: probability of every class at every anchor before training. With a small value, the many anchors without
             an object do not dominate the first steps.
-        scales: sizes of anchors per octave; 3 are 1, 2^(1/3) and 2^(2/3) times those of a level.
+        scales: anchor sizes per octave; with 3, the sizes of a level are multiplied by 1, 2^(1/3) and 2^(2/3).
         ratios: height to width of anchors.
         anchor_sizes: the smallest anchors of P3 to P7, the roots of their areas, in pixels.
     """

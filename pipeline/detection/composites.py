@@ -22,7 +22,7 @@ class Piece(NamedTuple):
     boxes: Boxes
 
 
-Draw = Callable[[tuple[int, int]], Piece | None]  # a size (height, width) to a piece of another image, if there is one
+Draw = Callable[[tuple[int, int]], Piece | None]  # from a size (height, width) to a piece of another image, or None
 
 
 def joined(parts: Sequence[Boxes]) -> Boxes:
@@ -33,7 +33,7 @@ def joined(parts: Sequence[Boxes]) -> Boxes:
 def apply_mosaic(
     settings: Mosaic, image: np.ndarray, boxes: Boxes, draw: Draw, rng: np.random.Generator, min_visible: float
 ) -> Boxes:
-    """Puts pieces of other images into three of four quarters of an image, in place; returns the boxes of all.
+    """Puts pieces of other images into three quarters of an image, in place; returns the boxes of the result.
 
     The quarters meet at a random point. Where a piece is smaller than its quarter, the sample stays as it was.
 
@@ -67,9 +67,9 @@ def paste(
     min_visible: float,
     scores_C: np.ndarray | None = None,
 ) -> Boxes:
-    """Pastes boxes of some classes of a piece at their own position, in place; returns the boxes of both.
+    """Pastes boxes of some classes of a piece at their own position, in place; returns the boxes of the result.
 
-    What else these rectangles of the piece show has its box, too, cut there.
+    Other objects of the piece that are visible in the pasted rectangles get a clipped box, too.
 
     Args:
         settings: at most MAX_CLASSES classes and MAX_REL_AREA of the image are pasted.
@@ -97,7 +97,7 @@ def paste(
 
 
 def _also_pasted(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min_visible: float) -> Boxes:
-    """Returns the boxes of which enough is in the rectangles laid, around what is seen there."""
+    """Returns the boxes whose share in the pasted rectangles is large enough, reduced to their visible part."""
     if not laid or not len(boxes.classes):
         return boxes.keep([])
     laid_M4 = np.array(laid, np.float32)
@@ -112,7 +112,7 @@ def _also_pasted(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min
 
 
 def _uncovered(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min_visible: float) -> Boxes:
-    """Returns the boxes of which enough is still to be seen, cut where a straight part of them is covered."""
+    """Returns the boxes that are still visible enough, without sides that are covered completely."""
     if not laid or not len(boxes.classes):
         return boxes
     over_M4 = np.array(laid, np.float64)

@@ -66,7 +66,7 @@ class Detector:
 
 
 def join_outputs(parts: Sequence[Dense]) -> Dense:
-    """Returns the outputs of a batch from those of its parts."""
+    """Returns the outputs of a batch, joined from the outputs of its parts."""
     return Dense(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 

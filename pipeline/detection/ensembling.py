@@ -52,7 +52,7 @@ class Recipe:
 def combine(members: Sequence[Detections], recipe: Recipe, most: int) -> Detections:
     """Returns the detections of some members as one list, at most `most` of them.
 
-    `recipe.weights`, if any, are those of just these members.
+    `recipe.weights`, if given, has one weight for each of these members.
     """
     if len(members) == 1:
         return members[0].keep(slice(most))
@@ -94,7 +94,7 @@ def check_members(indices: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuses members that have other classes.
 
     Args:
-        indices: that of each member's store, by its name.
+        indices: the index of each member's store, by the member's name.
 
     Raises:
         UserError: names two members.

@@ -40,7 +40,7 @@ class ImageErrors(NamedTuple):
     Attributes:
         found: the N detections at or above the threshold.
         kinds: one of `KINDS` for each of them.
-        partners: int64 (N,), the labelled box that each is compared with; -1 for those of the background.
+        partners: int64 (N,), the labelled box that each is compared with; -1 for background.
         truth: the M labelled boxes.
         truth_kinds: for each of them: hit, missed or crowd; localisation or classification if it was not hit and the
             highest-scoring wrong detection that is compared with it has this kind.
@@ -127,7 +127,7 @@ def _kind_of_error(overlaps_M: np.ndarray, is_same_M: np.ndarray) -> tuple[str, 
     other, other_iou = nearest(~is_same_M)
     if other_iou >= FOREGROUND_IOU:
         return "classification", other
-    if own_iou >= FOREGROUND_IOU:  # it would have hit the box, had a surer one not done so
+    if own_iou >= FOREGROUND_IOU:  # a detection with a higher score has already hit the box
         return "double", own
     return ("both", other) if other_iou >= BACKGROUND_IOU else ("background", -1)
 

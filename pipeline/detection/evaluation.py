@@ -1,4 +1,4 @@
-"""Detections against true boxes: scores of a run's validation images, and the panels that show the extremes.
+"""Scores of a run's detections on validation images, and panels of the best, median and worst images.
 
 Letters: I images, C classes.
 """
@@ -73,7 +73,7 @@ def evaluation_of(
 def image_table(
     run: Run, rows: pd.DataFrame, truth: Mapping[str, Boxes], found: Mapping[str, Detections]
 ) -> pd.DataFrame:
-    """Returns one row per image: id, sequence, its AP as a mean over the scored classes, then by class."""
+    """Returns one row per image: id, sequence, its mean AP over the scored classes, then its AP by class."""
     competition = run.loaded.competition
     name, classes = per_image_score(competition.score), competition.class_names
     values_IC = np.array([image_ap(truth[image_id], found[image_id], len(classes)) for image_id in rows["id"]])
@@ -83,13 +83,13 @@ def image_table(
 
 
 def errors_by_image(truth: Mapping[str, Boxes], found: Mapping[str, Detections], num_classes: int) -> list[ImageErrors]:
-    """Returns what is wrong in each image, of detections from the score of the best F1 of their class on."""
+    """Returns the errors of each image, for detections with at least the best-F1 score of their class."""
     least_C = thresholds_by_f1(truth, found, num_classes)
     return [image_errors(boxes, found[image_id], least_C) for image_id, boxes in truth.items()]
 
 
 def confusion_table(errors: Sequence[ImageErrors], classes: Sequence[str]) -> pd.DataFrame:
-    """Returns how often a box of a class was found as a class; the last row and column are the background."""
+    """Returns the confusion matrix of boxes; the last row and column are the background."""
     names = [*classes, BACKGROUND]
     matrix = confusion_matrix(errors, len(classes))
     return pd.DataFrame({"truth": names} | {name: matrix[:, index] for index, name in enumerate(names)})
@@ -102,10 +102,10 @@ def box_facts(
     found: Mapping[str, Detections],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns what the page shows beside the scores, as plain values; None for NaN.
+    """Returns what the page shows in addition to the scores, as plain values; None for NaN.
 
-    `precision`: by IoU, for each class at 101 recalls; `best_f1`: of each class; `errors`: by kind, of each class;
-    `kinds`: what these are, in words.
+    `precision`: by IoU and class, at 101 recalls; `best_f1`: by class; `errors`: counts by kind and class; `kinds`:
+    descriptions of the kinds.
     """
     best = best_f1(truth, found, len(classes))
     return {

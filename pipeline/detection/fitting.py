@@ -1,4 +1,4 @@
-"""The decoding of boxes: for each class the score below which boxes are left out, fitted on out-of-fold images.
+"""The decoding of boxes: score thresholds per class, fitted on out-of-fold images.
 
 In: detections of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the detections of a test image into what is submitted.
@@ -34,9 +34,10 @@ def fit_decoding(
     found: Mapping[str, Any] | None,
     make_each: MakeEach,
 ) -> dict[str, Any]:
-    """Returns the scores below which boxes are left out, by class, where that is better out of fold; see `Task`.
+    """Returns the score thresholds by class that improve the score out of fold; see `Task`.
 
-    The score of a class is that of the best F1; it is adopted only where the whole range of its gain is above 0.
+    The threshold of a class is the one with the best F1. It is adopted only if the whole interval of its gain is above
+    0.
     """
     competition, labels = run.loaded.competition, boxes_of(run, folder)
     truth = {row.id: labels.read(row) for row in rows.itertuples()}
@@ -74,13 +75,13 @@ def _fit(
 
 
 def _gain(truth: Boxes, found: Detections, least_C: np.ndarray) -> np.ndarray:
-    """Returns what leaving boxes out changes in the AP of each class of one image, (C,), NaN where it has none."""
+    """Returns the change in each class's AP in one image when boxes are dropped, (C,); NaN where it has no AP."""
     kept = above(found, least_C)
     return image_ap(truth, kept, len(least_C)) - image_ap(truth, found, len(least_C))
 
 
 def above(found: Detections, least_C: np.ndarray) -> Detections:
-    """Returns the detections that reach the least score of their class."""
+    """Returns the detections with at least the threshold of their class."""
     return found.keep(found.scores >= least_C[found.classes])
 
 

@@ -1,4 +1,4 @@
-"""What flips, turns, crops, warps and distortions of an image do to its boxes.
+"""The boxes of an image after flips, rotations, crops, warps and distortions.
 
 Letters: N boxes.
 """
@@ -13,7 +13,7 @@ Size = tuple[int, int]  # height, width
 
 
 def moved(xyxy_N4: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Returns the upright boxes around what an affine map makes of boxes: float32 (N, 4).
+    """Returns the upright boxes around boxes transformed by an affine map: float32 (N, 4).
 
     Args:
         matrix: (2, 3), from `part_matrix`.
@@ -27,7 +27,7 @@ def moved(xyxy_N4: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def cut(boxes: Boxes, size: Size, min_visible: float) -> Boxes:
-    """Returns what is inside an image of `size`; boxes of which less than a share is inside are left out.
+    """Returns boxes clipped to an image of `size`, without those whose share inside is below `min_visible`.
 
     >>> from pipeline.detection.boxes import make_boxes
     >>> cut(make_boxes([[-3, 0, 1, 4], [-1, 0, 3, 4]], [0, 1]), (8, 8), 0.5).xyxy.tolist()
@@ -62,7 +62,9 @@ def visible_share(xyxy_N4: np.ndarray, over_M4: np.ndarray, size: Size) -> np.nd
     >>> visible_share(np.array([[0.0, 0, 4, 4]]), np.array([[0.0, 0, 4, 1], [0, 0, 4, 2]]), (8, 8)).tolist()
     [0.5]
     """
-    covered = np.zeros((size[0] + 2, size[1] + 2))  # a row and a column more, to which the last whole one has a next
+    covered = np.zeros(
+        (size[0] + 2, size[1] + 2)
+    )  # one more row and column, so that the last one has a neighbour for interpolation
     for left, top, right, bottom in np.rint(clip_boxes(over_M4, size)).astype(int):
         covered[top + 1 : bottom + 1, left + 1 : right + 1] = 1
     sums = covered.cumsum(0).cumsum(1)

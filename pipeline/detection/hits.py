@@ -1,8 +1,8 @@
 """Which detections hit which labelled boxes, by the rules of COCO, and what precision follows.
 
-A box is hit once, by the surest detection that overlaps it enough; among several boxes a detection takes the one it
-overlaps most. Detections in a crowd are neither right nor wrong. `coco_scores.py` scores whole sets with an evaluator
-of others; this file is for what needs to know the single detections.
+A box is hit once, by the highest-scoring detection that overlaps it enough. Among several boxes a detection takes the
+one that it overlaps most. Detections in a crowd are ignored. `coco_scores.py` scores whole sets with an external
+evaluator; this file is for code that needs the result of each detection.
 
 Letters: N detections of a class, M labelled boxes of it, T thresholds of IoU, R points of recall.
 
@@ -21,17 +21,17 @@ from pipeline.errors import UserError
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of COCO's AP
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
-MOST = 100  # surest detections of an image and class that count
+MOST = 100  # highest-scoring detections that count, per image and class
 NOTHING_FOUND = make_detections([], [], [])
 
 
 class Hits(NamedTuple):
-    """The detections of a class, the surest first, in one image or several.
+    """The detections of a class in one image or several, by falling score.
 
     Attributes:
         scores: float32 (N,).
         is_hit: bool (T, N), at each threshold of IoU.
-        is_ignored: bool (T, N): in a crowd, neither right nor wrong.
+        is_ignored: bool (T, N): in a crowd, neither a hit nor a false positive.
         num_true: labelled boxes of the class, without crowds.
     """
 
@@ -64,7 +64,7 @@ def check_images(truth: Mapping[str, Boxes], detections: Mapping[str, Detections
 
 
 def overlaps(xyxy_N4: np.ndarray, truth: Boxes) -> np.ndarray:
-    """Returns IoUs, float64 (N, M); with crowds instead the share of a detection that is in the crowd.
+    """Returns IoUs, float64 (N, M); for crowds, the share of the detection that is inside the crowd.
 
     >>> from pipeline.detection.boxes import make_boxes
     >>> overlaps(np.array([[0, 0, 2, 2]]), make_boxes([[0, 0, 4, 4]] * 2, [0, 0], is_crowd=[False, True])).tolist()
@@ -82,8 +82,9 @@ def partners(overlaps_NM: np.ndarray, is_crowd_M: np.ndarray, thresholds: Sequen
     """Returns the index of the box that each detection takes, int64 (T, N); -1 where it takes none.
 
     Args:
-        overlaps_NM: of the detections of a class, the surest first, with its boxes.
-        is_crowd_M: crowds can be taken several times, but only by detections that no other box is left for.
+        overlaps_NM: of the detections of a class, by falling score, with its boxes.
+        is_crowd_M: whether a box is a crowd. A crowd can be taken several times, but only by a detection that has no
+            other box to take.
 
     >>> partners(np.array([[0.6, 0.8], [0.6, 0.9]]), np.array([False, False]), [0.5, 0.75]).tolist()
     [[1, 0], [1, -1]]
@@ -93,7 +94,7 @@ def partners(overlaps_NM: np.ndarray, is_crowd_M: np.ndarray, thresholds: Sequen
     result_TN = np.full((len(bars_T1), num_found), -1)
     if num_true == 0:
         return result_TN
-    # Boxes before crowds, then by overlap; of equal ones the last.
+    # Boxes before crowds, then by overlap; among equal overlaps the last box.
     ranks_NM = np.argsort(np.argsort(overlaps_NM, 1, kind="stable"), 1) + num_true * ~is_crowd_M
     is_free_TM = np.ones((len(bars_T1), num_true), bool)
     for index in np.flatnonzero(overlaps_NM.max(1) >= bars_T1.min()):
@@ -106,7 +107,7 @@ def partners(overlaps_NM: np.ndarray, is_crowd_M: np.ndarray, thresholds: Sequen
 
 
 def hits_of(truth: Boxes, found: Detections, index: int, thresholds: Sequence[float] | np.ndarray = THRESHOLDS) -> Hits:
-    """Returns the hits of a class in an image; its `MOST` surest detections count."""
+    """Returns the hits of a class in an image; only the `MOST` detections with the highest scores count."""
     own, own_truth = found.keep(np.flatnonzero(found.classes == index)[:MOST]), truth.keep(truth.classes == index)
     partners_TN = partners(overlaps(own.xyxy, own_truth), own_truth.is_crowd, thresholds)
     is_taken_TN = partners_TN >= 0
@@ -117,7 +118,7 @@ def hits_of(truth: Boxes, found: Detections, index: int, thresholds: Sequence[fl
 def pooled_hits(
     truth: Mapping[str, Boxes], detections: Mapping[str, Detections], index: int, thresholds: Sequence[float]
 ) -> Hits:
-    """Returns the hits of a class over images, the surest first; of equal scores in the order of the images' ids."""
+    """Returns the hits of a class over images, by falling score; equal scores in the order of the image ids."""
     parts = [hits_of(truth[name], detections.get(name, NOTHING_FOUND), index, thresholds) for name in sorted(truth)]
     scores_N = np.concatenate([part.scores for part in parts])
     order = np.argsort(-scores_N, kind="stable")

@@ -27,8 +27,8 @@ class BoxCounts(NamedTuple):
     """How many boxes an image has.
 
     Attributes:
-        by_size: int64 (C, 3): small, medium and large ones, crowds not among them.
-        crowds: regions that are marked as many objects.
+        by_size: int64 (C, 3): small, medium and large boxes, without crowds.
+        crowds: regions that are labelled as many objects.
     """
 
     by_size: np.ndarray
@@ -50,7 +50,7 @@ def count_boxes(boxes: Boxes, num_classes: int) -> BoxCounts:
 
 
 def find_box_facts(competition: Competition, folder: Path) -> dict[str, Any]:
-    """Returns nothing: BOXES says all of how boxes are stored."""
+    """Returns nothing: BOXES describes completely how boxes are stored."""
     return {}
 
 
@@ -75,7 +75,7 @@ def box_counts(competition: Competition, inspection: Inspection) -> list[int]:
 
 
 def box_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
-    """Returns what is unusual but no mistake: classes without a box, images without any."""
+    """Returns what is unusual but not wrong: classes without a box, images without boxes."""
     boxes, notices = _counts(catalog, "boxes"), []
     unseen = [name for name, count in zip(competition.class_names, boxes.sum(0), strict=True) if count == 0]
     if unseen:
@@ -120,5 +120,5 @@ def _counts(catalog: pd.DataFrame, of: str) -> np.ndarray:
 
 
 def float32_bytes(competition: Competition, sizes: Iterable[tuple[int, int]]) -> int:
-    """Returns what the detections of images of these sizes (height, width) take at most, uncompressed."""
+    """Returns the maximum size in bytes of the uncompressed detections of images of these sizes (height, width)."""
     return sum(MOST_DETECTIONS * BYTES_PER_DETECTION for _ in sizes)

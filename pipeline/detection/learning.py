@@ -22,7 +22,7 @@ from pipeline.detection.selection import select
 from pipeline.engine.run import Run
 from pipeline.task import Criterion, Learning, Loss, Score, Scores
 
-VALIDATED = Settings()  # how boxes are selected while a network trains, whatever PREDICT says
+VALIDATED = Settings()  # validation during training selects boxes with the defaults of PREDICT.DETECTIONS
 
 
 def learning(run: Run, device: torch.device) -> Learning:
@@ -59,7 +59,7 @@ def mixed_loss(loaded: Loaded, mix: Sequence[tuple[str, float]], outputs: Dense,
 
 
 def seen_targets(targets: BoxTargets, factor: float) -> BoxTargets:
-    """Returns targets in the pixels of what the network sees of a frame."""
+    """Returns targets in the pixels of the network's input."""
     seen = seen_size(targets.size, factor)
     if seen == targets.size:
         return targets

@@ -1,7 +1,7 @@
-"""Networks that find boxes, by MODEL.NAME, and images that they see larger or smaller than they are.
+"""Networks that detect boxes, by MODEL.NAME, and the resizing of their input.
 
-With DATASETS.INPUT_SCALE a network resizes the images that it is given; its boxes are brought back to the pixels of the
-image, and in training the labels are brought to those of the resized one.
+With DATASETS.INPUT_SCALE a network resizes its input. Its boxes are scaled back to the pixels of the image, and in
+training the labels are scaled to the resized input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MODEL.OPTIONS of detectors: a frozen dataclass of each architecture says which there are, their types and ranges."""
+"""MODEL.OPTIONS of detectors: each architecture has a frozen dataclass of its options, their types and ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Schema = TypeVar("Schema")
 
 
 def read_options(schema: type[Schema], options: Mapping[str, Any], architecture: str) -> Schema:
-    """Returns the options of an architecture as its dataclass; those that are not given have its defaults.
+    """Returns the options of an architecture as its dataclass; options that are not given have the defaults.
 
     Args:
         schema: a dataclass whose fields have defaults, and types that `coerce` knows.
@@ -39,7 +39,7 @@ def read_options(schema: type[Schema], options: Mapping[str, Any], architecture:
         if name in values:
             raise UserError(f"MODEL.OPTIONS.{key}: given in upper and in lower case; keep {name.upper()}")
         try:
-            # As the text of a config, so that types, ranges and messages are those of all other keys.
+            # Read like the text of a config, so that types, ranges and messages are the same as for all other keys.
             values[name] = coerce(yaml.compose(yaml.safe_dump(value)), known[name])
         except Mismatch as mismatch:
             raise UserError(f"MODEL.OPTIONS.{key}: {mismatch}") from None

@@ -2,7 +2,7 @@
 
 In: images (uint8, H, W, 3), boxes and detections in their pixels. Out: uint8 RGB images.
 
-Errors are drawn in one colour each: labelled boxes that were not hit, and detections that hit none.
+Missed labelled boxes are drawn in one colour, detections without a hit in another.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from pipeline.report.figure import Color, contrast
 
 WIDTH = 1888  # pixels without margins: four images near a small image's own size, sharp at twice the page's width
 MOST_IMAGE_HEIGHT = 760
-LEAST_WIDTH = 928  # of a panel of narrow images: title and legend need it
+LEAST_WIDTH = 928  # of a panel of narrow images: minimum for title and legend
 LEAST_CELL_WIDTH = 300  # captions need it
 LEAST_CROWDED_WIDTH = 640  # of an image with many boxes, however small it is
 TEXT_SIZE = 22
 MOST_SAMPLE_HEIGHT = 420
-SHOWN_SCORE = 0.3  # detections below it are not drawn: most would be of little use, and hide the image
+SHOWN_SCORE = 0.3  # detections with lower scores are not drawn: they are mostly wrong and would cover the image
 RIGHT = ("hit", "ignored", "crowd")  # kinds that are no error
-MISSED_COLOR, FALSE_COLOR = (255, 94, 58), (240, 228, 66)  # far from each other, for colour-blind eyes too
+MISSED_COLOR, FALSE_COLOR = (255, 94, 58), (240, 228, 66)  # easy to distinguish, also for colour-blind readers
 CROWD_COLOR = (160, 168, 176)
 MISSED, FALSE = Chip(MISSED_COLOR, "label that was not hit"), Chip(FALSE_COLOR, "prediction without a hit")
 CROWD = Chip(CROWD_COLOR, "labelled as many objects")
 LEAST_SCORE_SIZE, MOST_SCORE_SIZE = 14, 20  # pixels, of the scores at boxes
 INKS = ((0, 0, 0), (255, 255, 255))
-CROWDED = 40  # boxes in an image from which on their outlines are thin
+CROWDED = 40  # with more boxes in an image their outlines are thin
 SPACIOUS = 12  # labelled boxes or shown detections of an image up to which four images are side by side
 
 Plate = tuple[int, int, int, int]  # left, top, right, bottom, the last two inside
@@ -57,9 +57,9 @@ Plate = tuple[int, int, int, int]  # left, top, right, bottom, the last two insi
 def draw_boxes(
     image: np.ndarray, xyxy_N4: np.ndarray, colors: Sequence[Color], texts: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Returns an image with outlined boxes, one colour each, and a text on a plate of this colour at each.
+    """Returns an image with outlined boxes, each with its colour and a text on a plate of this colour.
 
-    Plates hide neither each other nor much of a small box: the texts of later boxes that find no room are left out.
+    Plates do not overlap and do not cover much of a small box; texts of later boxes without enough room are left out.
     """
     drawn = Image.fromarray(image)
     pen, line = ImageDraw.Draw(drawn), line_of(image.shape[:2], len(xyxy_N4))
@@ -80,7 +80,7 @@ def draw_boxes(
 
 
 def line_of(size: tuple[int, int], num_boxes: int) -> int:
-    """Returns how wide outlines are, in pixels: in a crowd thin, so that the image shows between them.
+    """Returns the width of outlines in pixels; thinner where an image has many boxes.
 
     >>> line_of((480, 640), 20), line_of((480, 640), 200), line_of((300, 400), 20)
     (3, 2, 2)
@@ -127,7 +127,7 @@ def draw_label(image: np.ndarray, boxes: Boxes, colors: Sequence[Color]) -> np.n
 def draw_found(image: np.ndarray, found: Detections, colors: Sequence[Color], least: float = SHOWN_SCORE) -> np.ndarray:
     """Returns an image with its detections above a score, each with its score."""
     found = found.keep(found.scores >= least)
-    texts = [f"{score:.2f}" for score in found.scores]  # the surest first, which get room first
+    texts = [f"{score:.2f}" for score in found.scores]  # by falling score, so that high scores get room first
     return draw_boxes(image, found.xyxy, [colors[index] for index in found.classes], texts)
 
 
@@ -140,7 +140,7 @@ def errors_of(boxes: Boxes, found: Detections, least: float = SHOWN_SCORE) -> tu
 
 
 def wrong_share(boxes: Boxes, found: Detections) -> float:
-    """Returns the share of wrong ones, missed and false, of all boxes that there are or that were found."""
+    """Returns the share of missed and false boxes among all hits, missed and false boxes."""
     missed, false = errors_of(boxes, found)
     hits = int((~boxes.is_crowd).sum()) - len(missed)
     return (len(missed) + len(false)) / max(hits + len(missed) + len(false), 1)
@@ -192,7 +192,7 @@ def draw_panel(
     num_columns = min(most_columns, 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1)
     most_width = (WIDTH - (num_columns - 1) * GAP) // num_columns
     if num_columns > 1:
-        most_width = min(most_width, max(width, LEAST_CROWDED_WIDTH))  # larger it would show no more
+        most_width = min(most_width, max(width, LEAST_CROWDED_WIDTH))  # a larger view would show no more detail
     size = fit(width, height, most_width, MOST_IMAGE_HEIGHT)
     missed, false = errors_of(boxes, found)
     captions = (

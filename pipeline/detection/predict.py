@@ -1,4 +1,4 @@
-"""Images to detections: whole, or averaged over mirrored, turned and scaled copies.
+"""Predicts the detections of images, or fuses those of flipped, rotated and resized copies.
 
 Letters: B images, C classes, N detections, H and W the padded frame.
 """
@@ -50,7 +50,8 @@ class View(NamedTuple):
     """A copy of a frame that is predicted.
 
     Attributes:
-        flips: axes (of H, W) that are mirrored; turns: quarter turns counter-clockwise, before them.
+        flips: axes (of H, W) that are flipped.
+        turns: quarter turns counter-clockwise, before the flips.
         size: (height, width) to which the frame is resized first.
         weight: of its detections.
     """
@@ -67,7 +68,7 @@ def make_predictor(
     """Returns a run's network, with its weights on its device, ready to predict.
 
     Args:
-        is_plain: whether images are predicted once, whatever PREDICT says.
+        is_plain: whether images are predicted once, without the copies of PREDICT.TTA and SCALES.
     """
     settings = loaded.config.predict
     if is_plain:
@@ -78,7 +79,7 @@ def make_predictor(
 def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[tuple[str, Detections]]:
     """Yields (image id, detections) for every image of the batches, in their order.
 
-    Of the windows of a large image each gives the boxes whose middle is in its core.
+    Each window of a large image contributes the boxes whose centre is in its core.
     """
     windows: list[Detections] = []
     num_px = 0
@@ -99,13 +100,13 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
 
 
 def _joined(windows: Sequence[Detections], settings: Predict) -> Detections:
-    """Returns the detections of a large image; what two windows have found at the edge of their cores is one."""
+    """Returns the detections of a large image, without duplicates from neighbouring windows."""
     joined = make_detections(*map(np.concatenate, zip(*windows, strict=True)))
     return nms(joined, settings.boxes.overlap, settings.boxes.most)
 
 
 def _detect(predictor: Predictor, image_BHWC: Tensor, frames: Sequence[Frame]) -> list[Detections]:
-    """Returns the detections of each image in its own pixels, of all views together."""
+    """Returns the detections of each image in its own pixels, fused over all views."""
     settings, size = predictor.settings.boxes, tuple(image_BHWC.shape[1:3])
     views = views_of(predictor.settings, size)
     by_view = [_of_view(predictor, image_BHWC, frames, view) for view in views]
@@ -162,7 +163,7 @@ def _viewed(image_BCHW: Tensor, view: View) -> Tensor:
 
 
 def _restored(boxes_BA4: Tensor, view: View, size: tuple[int, int]) -> Tensor:
-    """Returns boxes of a view in pixels of the frame that it was made of."""
+    """Returns boxes of a view in pixels of the original frame."""
     left, top, right, bottom = boxes_BA4.unbind(-1)
     height, width = view.size[::-1] if view.turns % 2 else view.size
     if 1 in view.flips:
@@ -193,14 +194,14 @@ def unpack(array: np.ndarray, facts: Mapping[str, Any]) -> Detections:
 
 
 def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tuple[int, bool]:
-    """Returns what the detections of images take in a store at most, and that it is no exact number."""
+    """Returns the maximum size in bytes of the detections of images in a store, and False: it is not exact."""
     return sum(1 for _ in sizes) * predictor.settings.boxes.most * COLUMNS * 4, False
 
 
 def agreement(
     predictor: Predictor, dataset: WholeImages, indices: Sequence[int], stored: Mapping[str, Detections]
 ) -> float:
-    """Returns the share of detections of the network that a store has within half a pixel, with their class.
+    """Returns the share of the network's detections that a store has with the same class, within half a pixel.
 
     Args:
         dataset: the images that were predicted.

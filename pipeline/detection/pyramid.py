@@ -1,4 +1,4 @@
-"""Encoder and feature pyramid: images in, features of five sizes out, P3 with stride 8 to P7 with stride 128.
+"""Encoder and feature pyramid: from images to features of five strides, P3 with stride 8 to P7 with stride 128.
 
 Letters: B images, H and W height and width.
 """
@@ -16,11 +16,11 @@ from pipeline.errors import UserError
 from pipeline.training.encoder import FULL_DEPTH, refuse_unknown_encoder
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
-NUM_ENCODED = 3  # levels that the encoder's features have: strides 8, 16 and 32
+NUM_ENCODED = 3  # levels taken from the encoder: strides 8, 16 and 32
 
 
 class Pyramid(nn.Module):
-    """Features of an encoder's last three stages, and of two levels below, all with the same number of channels.
+    """Features of an encoder's last three stages and of two coarser levels, all with the same number of channels.
 
     P6 is computed from P5, as in torchvision's RetinaNet; the paper computes it from the encoder's last stage.
 

@@ -1,6 +1,6 @@
-"""RetinaNet: an encoder, a pyramid of features, and two heads that answer at every anchor.
+"""RetinaNet: an encoder, a feature pyramid, and two heads with outputs for every anchor.
 
-A box's code is where its centre is and how large it is, compared with an anchor; torchvision's `BoxCoder` defines it.
+A box is encoded by its centre and size relative to an anchor; torchvision's `BoxCoder` defines the encoding.
 
 Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", https://arxiv.org/abs/1708.02002. Pyramid, heads,
 assignment of anchors and the sums of the losses are torchvision's, https://github.com/pytorch/vision (BSD-3).
@@ -27,7 +27,7 @@ from pipeline.detection.pyramid import NUM_ENCODED, STRIDES, Pyramid, make_encod
 from pipeline.training.ranks import group
 
 ALPHA, GAMMA = 0.25, 2.0  # weight of the objects, and exponent; the paper's best
-BETA = 1 / 9  # where the loss of boxes turns from quadratic to linear: that of the paper's code, Detectron
+BETA = 1 / 9  # the smooth L1 loss is quadratic below and linear above; from the paper's code, Detectron
 OBJECT_IOU, BACKGROUND_IOU = 0.5, 0.4  # an anchor has an object from the first on, none below the second
 WEIGHT_STD = 0.01  # of the first weights of the heads, in the paper
 CODER = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
@@ -95,11 +95,11 @@ class Assigned(NamedTuple):
 
 
 def assign(anchors_A4: Tensor, targets: BoxTargets) -> Assigned:
-    """Returns which anchor is to find which object.
+    """Returns which anchor is trained on which object.
 
-    An anchor has the object that it overlaps most, from an IoU of 0.5 on, and is background below 0.4. The anchors that
-    overlap some object more than all other anchors do have an object whatever the IoU: again the one that they overlap
-    most. An anchor that overlaps nothing is always background, so boxes without an area are not learnt.
+    An anchor is assigned to the object that it overlaps most if the IoU is 0.5 or more, and is background below 0.4.
+    The best anchors of an object are assigned at any IoU, also to the object that they overlap most. An anchor that
+    overlaps nothing is always background, so boxes without an area are not trained on.
     """
     parts = [_assign_image(anchors_A4, *one) for one in zip(targets.boxes, targets.classes, strict=True)]
     return Assigned(*(torch.stack(tensors) for tensors in zip(*parts, strict=True)))
@@ -128,8 +128,8 @@ def losses(
 ) -> dict[str, Tensor]:
     """Returns the loss of each term, a float32 scalar.
 
-    That is the sum over an image's anchors, divided by how many of them have an object (or by 1), averaged over images,
-    also those of other ranks.
+    This is the sum over an image's anchors, divided by the number of anchors with an object (at least 1), averaged over
+    the images of all ranks.
 
     Args:
         terms: `focal` with ALPHA and GAMMA, `smooth_l1` with BETA, by lower-case names; BETA 0 is the plain L1 loss.
@@ -147,8 +147,8 @@ def focal(logits_BAC: Tensor, assigned: Assigned, alpha: float = ALPHA, gamma: f
     """Returns the focal loss of the classes at all anchors that are not ignored, a float32 scalar.
 
     Args:
-        alpha: weight of the classes that an anchor has; 1 - alpha is that of all others.
-        gamma: exponent by which certain answers count less; with 0 it is the binary cross entropy.
+        alpha: weight of the classes that an anchor has; all other classes have the weight 1 - alpha.
+        gamma: exponent that reduces the weight of confident predictions; with 0 it is weighted binary cross entropy.
     """
     logits_BAC = logits_BAC.float()
     has_class_BA1 = assigned.has_object[..., None].float()

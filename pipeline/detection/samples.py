@@ -26,7 +26,7 @@ class BoxLabels(NamedTuple):
     """The labels of a batch.
 
     Attributes:
-        targets: what is learnt; regions with many objects (crowd) are not in it.
+        targets: what is trained on, without regions of many objects (crowds).
         truth: all boxes of each image, in pixels of the frame.
     """
 
@@ -44,7 +44,7 @@ class BoxReader(Protocol):
 class FramedBoxes:
     """The boxes of whole images, see `FramedLabels`, in pixels of the frame.
 
-    Of a window it has all boxes that the window shows some of, cut at its borders.
+    For a window, these are all boxes that are partly visible in it, clipped to the window.
     """
 
     labels: BoxReader
@@ -67,7 +67,7 @@ class FramedBoxes:
 
 
 def in_core(xyxy_N4: np.ndarray, part: Part) -> np.ndarray:
-    """Returns which boxes of an image have their middle in the core of a part: bool (N,)."""
+    """Returns which boxes of an image have their centre in the core of a part: bool (N,)."""
     top, left, height, width = part.core
     x_N, y_N = (xyxy_N4[:, 0] + xyxy_N4[:, 2]) / 2, (xyxy_N4[:, 1] + xyxy_N4[:, 3]) / 2
     return (left <= x_N) & (x_N < left + width) & (top <= y_N) & (y_N < top + height)
@@ -84,9 +84,9 @@ def whole_images(
 
 
 def scored_in(boxes: Boxes, frame: Frame) -> Boxes:
-    """Returns the boxes of a frame as they are scored: of a window, those beyond its core are crowds.
+    """Returns the boxes of a frame for scoring; in a window, boxes outside its core are marked as crowds.
 
-    Only what has its middle in the core is predicted from a window; what it shows besides is neither right nor wrong.
+    Only boxes with their centre in the core are predicted from a window; all others are ignored in its score.
     """
     if frame.part is None:
         return boxes
@@ -109,7 +109,7 @@ def split_labels(labels: BoxLabels, num_parts: int) -> list[BoxLabels]:
 
 
 def labels_to(labels: BoxLabels, device: torch.device) -> BoxLabels:
-    """Returns labels of which the network learns, on a device."""
+    """Returns labels with their training targets on a device."""
     return labels._replace(targets=targets_to(labels.targets, device))
 
 

@@ -1,4 +1,4 @@
-"""A validation image, its boxes, and what a network finds in it, as small image files, for chosen epochs of a training.
+"""A validation image, its boxes and a network's detections as small image files, for chosen epochs of a training.
 
 In: a batch of one padded image, the outputs for it. Out: WebP, at most `MOST_SIDE` pixels wide and high.
 """
@@ -34,7 +34,7 @@ def draw_scene(run: Run, batch: Batch) -> tuple[bytes, bytes]:
 
 
 def draw_outputs(run: Run, batch: Batch, outputs: Dense) -> bytes:
-    """Returns the image of a batch of one with the boxes that outputs say, each with its score."""
+    """Returns the image of a batch of one with the detected boxes, each with its score."""
     image, frame = _image(run, batch), batch.keys[0]
     boxes_BA4, probs_BAC = decoded(run.loaded, outputs, tuple(batch.images.shape[1:3]))
     found = select(boxes_BA4[0], probs_BAC[0], VALIDATED, frame.offset, frame.size)

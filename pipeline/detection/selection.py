@@ -1,4 +1,4 @@
-"""From what a network answers at every position of an image to its few detections.
+"""Selects the detections of an image from a network's outputs at all positions.
 
 Letters: B images, A positions, C classes, K candidates, N detections.
 """
@@ -12,18 +12,18 @@ from pipeline.config.schema import Detections as Settings
 from pipeline.detection.boxes import Detections, clip_boxes, make_detections
 from pipeline.detection.suppression import nms, soft_nms
 
-MOST_CANDIDATES = 2000  # before boxes that overlap are suppressed; what is left of more are far below MOST
+MOST_CANDIDATES = 2000  # before suppression; lower-ranked boxes would not be among the first MOST afterwards
 
 
 def suppress(found: Detections, settings: Settings) -> Detections:
-    """Returns detections without those that a surer one of their class overlaps, or with lower scores for them."""
+    """Returns detections after suppression: overlapping ones of a class are dropped or get lower scores."""
     if settings.suppress == "nms":
         return nms(found, settings.overlap)
     return soft_nms(found, "gaussian", settings.overlap, floor=settings.score)
 
 
 def candidates(boxes_A4: Tensor, probs_AC: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns boxes (K, 4), scores (K,) and classes (K,) of an image's surest answers above a score, on the CPU."""
+    """Returns boxes (K, 4), scores (K,) and classes (K,) of the highest scores above a threshold, on the CPU."""
     scores_P = probs_AC.flatten()
     chosen_P = torch.nonzero(scores_P > least).squeeze(1)
     if len(chosen_P) > MOST_CANDIDATES:

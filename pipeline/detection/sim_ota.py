@@ -1,11 +1,11 @@
 """SimOTA: which positions of an image are trained on which of its boxes.
 
-Each box takes the k positions that cost least, k being the sum of its ten highest IoUs with the network's boxes; a
-position that several boxes take stays with the one to which it costs least.
+Each box takes the k positions with the lowest cost, where k is the sum of its ten highest IoUs with the network's
+boxes. A position that several boxes take is assigned to the box with the lowest cost there.
 Source: Ge et al. 2021, https://arxiv.org/abs/2107.08430, section 2.1, with the number k of OTA,
 https://arxiv.org/abs/2103.14259; ten is from the authors' code.
-Positions are candidates within 1.5 strides of a box's centre, also outside of the box. The first release of the
-authors' code took 2.5 and preferred the inside of the box, so that a tiny box could be left without candidates; their
+Positions within 1.5 strides of a box's centre are candidates, also outside of the box. The first release of the
+authors' code used 2.5 strides and preferred positions inside the box, so a tiny box could have no candidates. Their
 change, https://github.com/Megvii-BaseDetection/YOLOX/pull/1589, brought YOLOX-S from 40.1 to 40.6 AP on COCO.
 Letters: A positions, K candidates, N boxes, C classes, F positions that were taken.
 """
@@ -69,7 +69,7 @@ def assign(
     ious_NK = centred_ious(boxes_N4[:, None], predicted_A4[candidates_K][None])
     class_cost_NK = class_costs(logits_AC[candidates_K], objectness_A[candidates_K], classes_N)
     cost_NK = class_cost_NK - IOU_WEIGHT * (ious_NK + IOU_EPS).log()
-    # In float64, since float32 would round whatever is added to the outside's cost to sixteenths.
+    # In float64, since in float32 a sum with OUTSIDE_COST is rounded to multiples of 1/16.
     cost_NK = cost_NK.double() + OUTSIDE_COST * ~is_near_NA[:, candidates_K]
     owners_K = owners(cost_NK, ious_NK)
     chosen_F = (owners_K >= 0).nonzero()[:, 0]
@@ -87,8 +87,8 @@ def near_centres(positions: Positions, boxes_N4: Tensor, radius: float = RADIUS)
 def class_costs(logits_KC: Tensor, objectness_K: Tensor, classes_N: Tensor) -> Tensor:
     """Returns the binary cross-entropy of each box's class at each position, summed over all classes, (N, K).
 
-    A class's probability is the root of its own times that of an object. The sum is taken once per position and
-    corrected by what the box's class changes, so that memory does not grow with N x K x C.
+    A class's probability here is the square root of (class probability x objectness). The sum is computed once per
+    position and corrected for the box's class, so that memory does not grow with N x K x C.
 
     >>> costs = class_costs(torch.tensor([[0.0, 0.0]]), torch.tensor([0.0]), torch.tensor([1]))  # 2 ln 2
     >>> round(costs.item(), 3)
@@ -114,6 +114,6 @@ def owners(cost_NK: Tensor, ious_NK: Tensor) -> Tensor:
     is_within = torch.arange(most, device=cost_NK.device) < num_taken_N[:, None]
     takes_NK = torch.zeros_like(cost_NK, dtype=torch.bool).scatter(1, cheapest, is_within)
     num_takers_K = takes_NK.sum(0)
-    # Where boxes compete, the cheapest of all boxes gets the position, even one that did not take it.
+    # If several boxes take a position, it goes to the box with the lowest cost, even one that did not take it.
     owners_K = torch.where(num_takers_K > 1, cost_NK.argmin(0), takes_NK.int().argmax(0))
     return owners_K.masked_fill(num_takers_K == 0, -1)

@@ -1,4 +1,4 @@
-"""Of detections that overlap, the surest is kept: non-maximum suppression, hard and soft.
+"""Non-maximum suppression, hard and soft: among overlapping detections the one with the highest score is kept.
 
 In and out: the detections of an image. Letters: N detections.
 
@@ -20,11 +20,11 @@ Decay = Literal["gaussian", "linear"]
 
 
 def nms(found: Detections, iou: float = 0.5, top: int | None = None, class_agnostic: bool = False) -> Detections:
-    """Returns the detections that no surer kept one of the same class overlaps by more than `iou`, the surest first.
+    """Returns the detections that no kept one of the same class with a higher score overlaps by more than `iou`.
 
     Args:
         top: how many are returned at most; None: all.
-        class_agnostic: whether a detection also removes those of other classes.
+        class_agnostic: whether a detection also removes detections of other classes.
 
     >>> from pipeline.detection.boxes import make_detections
     >>> found = make_detections([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8]], [0.9, 0.8, 0.7], [0, 0, 1])
@@ -33,8 +33,8 @@ def nms(found: Detections, iou: float = 0.5, top: int | None = None, class_agnos
     """
     if not len(found.scores):
         return found
-    # batched_nms moves each class by the largest coordinate: below 0, boxes of two classes could overlap; in float32,
-    # what is left of an IoU's digits depends on the number of classes.
+    # batched_nms shifts each class by the largest coordinate. With coordinates below 0, boxes of two classes could
+    # overlap; in float32, the precision of an IoU would depend on the number of classes.
     boxes = torch.from_numpy(found.xyxy.astype(np.float64))
     classes = torch.from_numpy(np.zeros_like(found.classes) if class_agnostic else found.classes)
     kept = batched_nms(boxes - boxes.min(), torch.from_numpy(found.scores.astype(np.float64)), classes, iou)
@@ -50,11 +50,11 @@ def soft_nms(
     top: int | None = None,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Returns detections whose scores fall with their overlap with surer ones of the same class, the surest first.
+    """Returns detections with scores reduced by their overlap with higher-scoring ones of the same class.
 
     Args:
-        decay: a score is multiplied with exp(-IoU² / sigma) for each surer detection, or, where the IoU is above
-            `iou`, with 1 - IoU.
+        decay: `gaussian` multiplies a score by exp(-IoU² / sigma) for each detection with a higher score; `linear`
+            multiplies it by 1 - IoU where the IoU is above `iou`.
         iou: of `linear` only.
         sigma: of `gaussian` only; larger ones lower scores less.
         floor: detections are kept whose new score is above it.

@@ -1,4 +1,4 @@
-"""Boxes as a task: objects found by their box and class. The record that everything outside this folder works with."""
+"""The task of boxes: the record of functions through which all code outside this folder uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tile store of a run with boxes, its datasets, and the plots that show what training sees."""
+"""The tile store of a run with boxes, its datasets, and the plots of training samples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
 
 
 def train_data(run: Run, fits_network: bool = True) -> BoxDataset:
-    """Returns the training samples of a run, from its tile store; all networks take their frames."""
+    """Returns the training samples of a run, from its tile store."""
     augmentation = run.loaded.config.datasets.augmentation
     ids = split_rows(run.paths, "train")["id"].tolist()
     facts = read_json(run.paths / IMAGES) or PLAIN
@@ -55,7 +55,7 @@ def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> WholeImages:
 
 
 def draw_samples(run: Run, dataset: BoxDataset) -> None:
-    """Draws augmented samples of the first epoch, evenly spread, how anchors fit, and the tiles of each set."""
+    """Draws evenly spaced augmented samples of the first epoch, the fit of the anchors, and the tiles of each set."""
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]

@@ -1,8 +1,8 @@
 """The training samples of a run with boxes: augmented tiles, random crops or whole images, alone or made of several.
 
 Every random choice of a sample comes from (seed, epoch, index, repeat) and nothing else, so that samples do not depend
-on workers, on what was loaded before, or on having been stopped. What is beyond an image is black, never mirrored: a
-mirrored object would have no box.
+on workers, on earlier samples, or on interruptions. Pixels beyond an image are black, never mirrored: a mirrored
+object would have no box.
 
 Letters: N boxes.
 """
@@ -53,8 +53,9 @@ class BoxDataset(torch.utils.data.Dataset):
         store: holds the images at all scales of `augmentation.tile`, or at their own size when tiles are off.
         ids: the training images; index = position in `ids` * number of tiles (or of crops) + tile.
         classes: names of the classes, in index order.
-        min_visible: of a box that is cut or covered, the least share that must remain for it to be kept.
-        black: the value of a black pixel; white: of a white one, for images that are not of 8 bits.
+        min_visible: a box that is cut or covered is kept if at least this share of it remains.
+        black: the value of a black pixel.
+        white: the value of a white pixel, which is not 255 in images that are not of 8 bits.
         sizes: of frames that the network takes.
     """
 
@@ -87,7 +88,7 @@ class BoxDataset(torch.utils.data.Dataset):
         return len(self.positions)
 
     def set_class_scores(self, scores: Sequence[float]) -> None:
-        """Gives the `weighted` copy-paste the last validation scores; call it before an epoch's loading begins."""
+        """Sets the validation scores that `weighted` copy-paste uses; call it before loading of an epoch begins."""
         self.class_scores.copy_(torch.as_tensor(scores))
 
     def class_presence(self) -> np.ndarray:
@@ -199,7 +200,7 @@ class BoxDataset(torch.utils.data.Dataset):
         return paste(rules, image, boxes, piece, self.paste_classes, rng, self.min_visible, scores_C)
 
     def _piece(self, index: int, rng: np.random.Generator, size: tuple[int, int]) -> Piece | None:
-        """Returns a part of another image, augmented on its own, of (height, width) or what there is of it."""
+        """Returns a part of another image, augmented on its own, of (height, width) or smaller."""
         source = self._draw_other(index, rng)
         if source is None:
             return None
@@ -219,7 +220,7 @@ class BoxDataset(torch.utils.data.Dataset):
 
 
 def collate_train(samples: list[tuple[np.ndarray, Boxes, SampleKey]]) -> Batch:
-    """Returns a batch of training samples; where sizes differ, the smaller ones get a dark frame."""
+    """Returns a batch of training samples; where sizes differ, the smaller ones are padded with black."""
     images, boxes, keys = zip(*samples, strict=True)
     frame = tuple(np.max([image.shape[:2] for image in images], axis=0).tolist())
     framed = []

@@ -1,8 +1,8 @@
 """YOLOX: an anchor-free detector with a backbone of its own, and its record of functions.
 
-Images come as all networks get them, RGB, and as the published weights expect them otherwise: values 0 to 255, without
-mean or standard deviation, which `YoloxNetwork.scaling` says. Those weights were trained on BGR, so the network swaps
-red and blue itself.
+Images are RGB, as for all networks, with values 0 to 255 that are not normalised by mean and standard deviation (see
+`YoloxNetwork.scaling`), as the published weights expect. These weights were trained on BGR, so the network swaps red
+and blue itself.
 Source: Ge et al., "YOLOX: Exceeding YOLO Series in 2021", https://arxiv.org/abs/2107.08430.
 Letters: B images, A positions, C classes, F features, h and w rows and columns of a level.
 """
@@ -37,7 +37,7 @@ class YoloxOptions:
 
     Attributes:
         prior: probability of every class and of an object at every position before training.
-        activation: behind every convolution; the published weights are for `silu`.
+        activation: after every convolution; the published weights are for `silu`.
     """
 
     prior: Annotated[float, Range(above=0, most=0.99)] = 0.01
@@ -126,7 +126,7 @@ def build(model: Model, num_classes: int, num_channels: int) -> YoloxNetwork:
 def decode(model: Model, outputs: Dense, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Returns boxes (B, A, 4), left, top, right, bottom in pixels, and probabilities (B, A, C), float32.
 
-    A probability is that of an object times that of its class. Boxes may reach beyond the frame.
+    A probability is objectness times the probability of the class. Boxes may reach beyond the frame.
 
     Args:
         model: not used; all sizes answer alike.

@@ -21,7 +21,7 @@ POOLS = (5, 9, 13)  # kernels of spatial pyramid pooling
 
 
 class Shape(NamedTuple):
-    """What the sizes of YOLOX differ in.
+    """The differences between the sizes of YOLOX.
 
     Attributes:
         depth: factor on the number of blocks, 1 for YOLOX-L.

@@ -1,6 +1,6 @@
-"""The code in which YOLOX puts out boxes, and boxes by centre and size, in which its losses count.
+"""The encoding of boxes in YOLOX's outputs, and boxes by centre and size, which its losses use.
 
-At each position of a level the network answers with four numbers: the centre's distance from the position's cell, and
+At each position of a level the network outputs four numbers: the centre's distance from the position's cell, and
 the logarithms of width and height, all in units of the level's stride. Letters: B images, A positions, N boxes.
 """
 

@@ -1,8 +1,7 @@
-"""The losses of YOLOX: overlap of boxes, objectness, classes, and the plain distance of the boxes' code.
+"""The losses of YOLOX: IoU of boxes, objectness, classes, and the L1 distance of encoded boxes.
 
-Each is a sum over the batch, that of all ranks, divided by the number of its positions that are trained on a box. YOLOX
-weighs them 5, 1, 1, and 1 for the last one, which it adds in the last epochs only; the weights are the mix's, and are
-not applied here.
+Each is a sum over the batch of all ranks, divided by the number of positions that are trained on a box. YOLOX weights
+them 5, 1, 1 and 1, and uses the last one only in the last epochs. Weights are part of LOSS_FN.MIX, not applied here.
 Source: Ge et al. 2021, https://arxiv.org/abs/2107.08430. Letters: B images, A positions, C classes, F positions in all
 images that are trained on a box.
 """
@@ -53,7 +52,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """Returns the losses of a batch that `terms` names, float32 scalars.
 
-    The target of a class is the IoU of the network's box, so that a class's probability says how good the box is.
+    The target of a class is the IoU of the network's box, so that the probability also measures the quality of the box.
 
     Args:
         model: not used; all sizes are trained alike.

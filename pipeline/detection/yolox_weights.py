@@ -1,7 +1,7 @@
 """Published weights of YOLOX, and how many parameters of a network are frozen.
 
-In: a `.pth` file of https://github.com/Megvii-BaseDetection/YOLOX (Apache-2.0) or of a training with it, weights under
-`model`, or a safetensors file with the same names. Such files are also written by pixeltable-yolox.
+In: a `.pth` file of https://github.com/Megvii-BaseDetection/YOLOX (Apache-2.0) or of a training with it, with the
+weights under `model`, or a safetensors file with the same names. Such files are also written by pixeltable-yolox.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load_yolox(network: nn.Module, path: Path, log: Callable[[str], None]) -> No
 
     Args:
         network: of `pipeline.detection.yolox.build`; not changed where the file is refused.
-        log: gets a sentence where the layers of the classes were left.
+        log: receives a sentence if the layers of the classes were not loaded.
 
     Raises:
         UserError: the file is absent, broken, not one of YOLOX, or of another size.
@@ -108,7 +108,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def own_name(key: str) -> str | None:
-    """Returns our name of a published tensor, None where it is of no part of YOLOX.
+    """Returns our name of a published tensor; None if it belongs to no part of YOLOX.
 
     >>> own_name("backbone.backbone.dark2.1.m.0.conv1.bn.weight"), own_name("fc.weight")
     ('encoder.dark2.1.blocks.0.conv1.norm.weight', None)

@@ -89,7 +89,7 @@ def write_submission(
 
 
 def _digest(form: Format, prediction: Any, size: tuple[int, int], competition: Competition) -> bytes:
-    """Returns a hash of what a file holds of a prediction: with as many digits as it has."""
+    """Returns a hash of a prediction, rounded to the digits that a file stores."""
     return form.digest(form.rounded(prediction, size, competition), competition)
 
 

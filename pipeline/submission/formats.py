@@ -59,7 +59,7 @@ def _functions(module: str, *names: str) -> dict[str, Callable[..., Any]]:
 
 
 def _resize_mask(mask: Any, size: tuple[int, int], mask_size: tuple[int, int]) -> Any:
-    """Returns a mask at another size; its own it knows itself."""
+    """Returns a mask at another size; the present size is that of the mask."""
     return named("pipeline.segmentation.resizing:resize_mask")(mask, size)
 
 

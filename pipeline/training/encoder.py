@@ -156,13 +156,13 @@ def load_encoder(
 
 
 def _require(path: Path | None, encoder: Encoder, folders: Sequence[Path]) -> Path:
-    """Returns the path of a file of weights; refuses that there is none."""
+    """Returns the path of a file of weights; raises UserError if it is None."""
     if path is None:
         name = f"{encoder.name}-{encoder.weights}.pth"
         raise UserError(
             f"no {encoder.weights} weights for {encoder.name}: there is no {name} in "
-            f"{', '.join(shown(folder) for folder in folders)}. Fetch the file that its authors publish, put it there "
-            f"under this name, or set MODEL.ENCODER.WEIGHTS to its path, or to null for random weights"
+            f"{', '.join(shown(folder) for folder in folders)}. Download the file that its authors publish, put it "
+            f"there under this name, or set MODEL.ENCODER.WEIGHTS to its path, or to null for random weights"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""Boxes in a csv: a row per box, its four numbers in columns of their own or in one.
+"""Boxes in a csv: a row per box, with its four numbers in four columns or in one.
 
 A cell that has all four may be in brackets, as in "[834.0, 222.0, 56.0, 36.0]" of the Global Wheat Detection. A row
 without numbers names an image that has no box. An image may have no row.
@@ -18,7 +18,7 @@ NO_BOX = frozenset(("", "[]"))  # texts of an image without boxes
 
 
 def read_boxes_csv(path: Path, form: BoxForm, id_column: str, competition: str) -> tuple[Table, list[Problem]]:
-    """Returns the boxes of a csv by the image's id, and why nothing of the file can be read.
+    """Returns the boxes of a csv by the image's id, and the problems if the file cannot be read.
 
     Args:
         form: the keys BOXES of the descriptor.

@@ -1,6 +1,6 @@
 """Boxes in a COCO file: JSON with `images`, `annotations` and `categories`; `bbox` is left, top, width, height.
 
-Source: the format description at https://cocodataset.org/#format-data. A crowd (`iscrowd: 1`) stays one.
+Source: the format description at https://cocodataset.org/#format-data. `iscrowd: 1` marks a crowd.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEEDED = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "cate
 
 
 def read_coco(path: Path, file: str, key: str, competition: str) -> tuple[Table, list[Problem]]:
-    """Returns the boxes of a COCO file by `file_name`, and why nothing of the file can be read.
+    """Returns the boxes of a COCO file by `file_name`, and the problems if the file cannot be read.
 
     Args:
         file: how messages call it.
@@ -74,7 +74,7 @@ def _problem(kind: str, file: str, found: str) -> Problem:
 
 
 def _wrong_form(content: Any) -> str | None:
-    """Returns what is not as a COCO file has it; None: nothing."""
+    """Returns how the content differs from the form of a COCO file; None if it does not."""
     if not isinstance(content, dict):
         return f"{type(content).__name__} at the top"
     for part in PARTS:

@@ -25,7 +25,7 @@ WANTED = "a list of objects with `filename` or `sample_data_token`, `category_na
 
 
 def read_nuscenes(path: Path, file: str, competition: str) -> tuple[Table, list[Problem]]:
-    """Returns the boxes of a JSON list by `filename` or `sample_data_token`, and why nothing of it can be read.
+    """Returns the boxes of a JSON list by `filename` or `sample_data_token`, and the problems if it cannot be read.
 
     Args:
         file: how messages call it.

@@ -1,7 +1,7 @@
-"""What the files of boxes say, in one form, whichever they have: boxes by image, not checked yet.
+"""The content of annotation files in one common form: boxes by image, not yet checked.
 
-A reader of this folder returns a `Table`, or of a file per image an `Annotated`; `box_checks.py` decides which boxes
-can be. Letters: N boxes of an image.
+The readers in this folder return a `Table`, or an `Annotated` for a file per image; `box_checks.py` decides which boxes
+are valid. Letters: N boxes of an image.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Annotated(NamedTuple):
-    """The boxes of an image as its annotations have them.
+    """The boxes of an image as they are in its annotations.
 
     Attributes:
         numbers: float64 (N, 4): left, top, right, bottom, right and bottom exclusive, in pixels or as shares of the
@@ -68,7 +68,7 @@ class Table:
 
     Attributes:
         file: as messages and the catalog call it.
-        images: by what the file calls the image: a path, a name or an id.
+        images: by the image's name in the file: a path, a name or an id.
         has_every_image: whether the file names images without boxes, too; otherwise an image that is not in it has no
             boxes.
         problems: what is wrong with entries that belong to no image.
@@ -88,10 +88,10 @@ class Table:
         return found
 
     def find(self, paths: Sequence[str], image_id: str = "") -> str | None:
-        """Returns what the file calls an image that has one of these paths, or this id; None where it has no entry.
+        """Returns the name in the file of the image with one of these paths, or this id; None if it has no entry.
 
-        Two paths are of one image where the shorter one is the end of the longer one; file suffixes do not matter. An
-        id means an entry that ends with it where no other one does.
+        Two paths match if the shorter one is the end of the longer one, ignoring file suffixes. An id matches an entry
+        that ends with it if no other entry does.
 
         >>> table = Table("a.json", {"x/1.jpg": None, "2.jpg": None, "z/3.jpg": None}, True)
         >>> table.find(["imgs/x/1.png"]), table.find(["imgs/2.jpg"])
@@ -131,7 +131,7 @@ def edges(numbers: Sequence[float], order: str, first: int = 0) -> tuple[float, 
 
     Args:
         numbers: four, in the order that BOXES.ORDER says.
-        first: the number of the first pixel; with 1, right and bottom are of the last pixel inside.
+        first: the number of the first pixel; with 1, right and bottom are inclusive.
 
     >>> edges((10, 20, 30, 40), "xywh"), edges((1, 1, 640, 480), "xyxy", 1), edges((5, 5, 4, 2), "cxcywh")
     ((10, 20, 40, 60), (0, 0, 640, 480), (3.0, 4.0, 7.0, 6.0))
@@ -148,7 +148,7 @@ NO_NUMBERS = (float("nan"),) * 4
 
 
 def four_numbers(value: Any) -> tuple[float, float, float, float] | None:
-    """Returns four numbers of a JSON list or of texts; None where they are no four numbers.
+    """Returns the four numbers in a list of JSON values or texts; None if it has no four numbers.
 
     >>> four_numbers(["1", 2, 3.5, 4]), four_numbers([1, 2, 3]), four_numbers([1, 2, None, 4])
     ((1.0, 2.0, 3.5, 4.0), None, None)
@@ -163,13 +163,13 @@ def four_numbers(value: Any) -> tuple[float, float, float, float] | None:
 
 
 def shown_value(value: Any) -> str:
-    """Returns a value of a file for a message, cut where it is long."""
+    """Returns a value of a file for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def load_json(path: Path, file: str, wanted: str, key: str, competition: str) -> tuple[Any, list[Problem]]:
-    """Returns the content of a JSON file, and why there is none.
+    """Returns the content of a JSON file, and the problems if it cannot be read.
 
     Args:
         wanted: what the file should be, for messages.

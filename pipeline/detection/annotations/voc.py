@@ -1,7 +1,7 @@
-"""Boxes in XML files as Pascal VOC has them, one per image: `object` with `name` and `bndbox`.
+"""Boxes in XML files in Pascal VOC's format, one per image: `object` with `name` and `bndbox`.
 
-Pascal VOC counts pixels from 1, and its right and bottom pixels are inside the box: xmin 1, xmax 640 is all of a width
-of 640. Objects marked `difficult` are kept as crowds: finding them is no error, and they are not learnt.
+Pascal VOC counts pixels from 1, and its right and bottom pixels are inclusive: xmin 1 and xmax 640 span a width of 640.
+Objects marked `difficult` are kept as crowds: detecting them is no error, and they are not trained on.
 
 Source: development kit of the PASCAL Visual Object Classes Challenge 2012.
 """
@@ -19,11 +19,11 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(path: Path, file: str, first: int, competition: str) -> tuple[Annotated, list[Problem]]:
-    """Returns the boxes of an XML file, and why nothing of it can be read.
+    """Returns the boxes of an XML file, and the problems if it cannot be read.
 
     Args:
         file: how messages call it.
-        first: the number of the first pixel; with 1, right and bottom are of the last pixel inside.
+        first: the number of the first pixel; with 1, right and bottom are inclusive.
         competition: its name.
     """
     try:

@@ -1,6 +1,6 @@
-"""Boxes in text files as YOLO has them, one per image: a line is class index, centre x, centre y, width and height.
+"""Boxes in text files in YOLO's format, one per image: a line is class index, centre x, centre y, width and height.
 
-All four numbers are shares of the image's sides. An empty file is an image without boxes.
+All four numbers are fractions of the image's sides. An empty file means that the image has no boxes.
 """
 
 from __future__ import annotations

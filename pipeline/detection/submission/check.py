@@ -1,9 +1,9 @@
 """The check of a file of boxes, by line and id: its form, its images, its boxes, the competition's sample.
 
-What proves that a file is wrong is an error: it cannot be read, an image is unknown, missing or there twice, a class is
-unknown, a number is not finite, a score is not from 0 to 1, right is not beyond left. What competitions accept, though
-it is seldom meant, is a warning: boxes that reach beyond their image, more than `MOST_BOXES` of them, equal ones, one
-score for all, another order than the sample's.
+Errors prove that a file is wrong: it cannot be read, an image is unknown, missing or duplicate, a class is unknown, a
+number is not finite, a score is outside 0 to 1, right is not greater than left. Warnings are for what competitions
+accept although it is rarely intended: boxes that reach beyond their image, more than `MOST_BOXES` boxes in an image,
+duplicate boxes, the same score for all boxes, another order than the sample's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.detection.submission.kinds import KINDS, MOST_OUTSIDE_PX, keys_of
 from pipeline.errors import UserError
 from pipeline.submission.file import WARNING, Sizes
 
-MOST_BOXES = 100  # of an image, which most scores of boxes count at most
+MOST_BOXES = 100  # per image; most scores of boxes count no more
 _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
 
 
@@ -132,7 +132,7 @@ def _sample_problems(
     more, fewer = [key for key in sample_keys if key not in known], known - set(sample_keys)
     if more:
         yield f"{sample_path.name}: {len(more)} images are not of the test images, such as {more[0]}"
-    if not KINDS[kind].lists_all(competition):  # of such a format, which has boxes only, the sample has any
+    if not KINDS[kind].lists_all(competition):  # such a file lists only boxes, so the sample may have any images
         return
     if fewer:
         yield f"{WARNING}{sample_path.name} lacks {len(fewer)} of {len(known)} test images, such as {min(fewer)}"
@@ -145,7 +145,7 @@ def _sample_problems(
 
 
 def _check_boxes(images: Sequence[Image], competition: Competition, layout: tuple[str, ...]) -> list[str]:
-    """Returns what is wrong with the boxes of a file; what is true of the whole file first."""
+    """Returns what is wrong with the boxes of a file: faults of single boxes, then warnings on the file."""
     faults, beyond, crowded, equal = [], [], [], []
     scores: set[float] = set()
     num_boxes = 0
@@ -192,7 +192,7 @@ def _without_area(xyxy: np.ndarray) -> str:
 
 
 def _other_layout(images: Sequence[Image], competition: Competition, layout: tuple[str, ...]) -> str | None:
-    """Returns how all boxes would fit into their images, where that is not as they are read."""
+    """Returns a text on another layout with which all boxes are inside their images; None if there is none."""
     for other in LAYOUTS:
         if other != layout and all(_fits(image, other, layout, competition) for image in images):
             return (

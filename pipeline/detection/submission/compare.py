@@ -27,16 +27,16 @@ COLUMNS = [
     "mean_iou",
     "score_change",
 ]
-SAME_IOU = 0.5  # from which on two boxes are of the same object
-ROUNDING_PX, ROUNDING_SCORE = 0.01, 1e-5  # files of the same boxes may differ in their digits by that
+SAME_IOU = 0.5  # from this IoU on, two boxes count as the same object
+ROUNDING_PX, ROUNDING_SCORE = 0.01, 1e-5  # smaller differences are rounding
 
 
 def compare_files(first: Path | str, second: Path | str, competition: Competition, sizes: Sizes) -> pd.DataFrame:
     """Returns one row per image and class that differs between two submissions, of any formats.
 
-    `same_boxes` are in both files: boxes of the class that overlap by an IoU of 0.5 or more, paired from the largest
-    IoU on; `mean_iou` is theirs, and `score_change` the largest change of their scores, second minus first.
-    `image_changed_share` is the share of the image's boxes in either file that are in no pair (the order of the table).
+    `same_boxes` is the number of pairs: boxes of the class in both files with an IoU of 0.5 or more, paired by falling
+    IoU. `mean_iou` is the mean over pairs, and `score_change` the largest change of a pair's score, second minus first.
+    `image_changed_share` is the share of the image's boxes in both files that are in no pair; it sorts the table.
 
     Args:
         first: a submission.

@@ -19,7 +19,7 @@ from pipeline.submission.formats import format_of_file
 WIDTH = 1048  # with margins as wide as a phone; on a larger screen it fits a page
 MOST_HEIGHT = 520
 TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # readable when a phone shows it at a third of its size
-LEAST_SCORE = 0.05  # boxes below are not drawn: detectors put out hundreds, which would cover the image
+LEAST_SCORE = 0.05  # lower scores are not drawn: detectors return hundreds of such boxes, which would cover the image
 LINE_PX = 3
 
 
@@ -28,7 +28,7 @@ def draw_changes(
 ) -> np.ndarray:
     """Returns a drawing of the boxes that two submissions have of some images, uint8 (H, W, 3).
 
-    The line of a box is the wider the higher its score is.
+    The line width of a box grows with its score.
 
     Args:
         images: id and image, uint8 (H, W, 3).
@@ -64,7 +64,7 @@ def draw_changes(
 
 
 def draw_boxes(image: np.ndarray, found: Detections, colors: Sequence[Color]) -> np.ndarray:
-    """Returns an image (uint8, H, W, 3) with the boxes of a score of at least `LEAST_SCORE`, the surest on top."""
+    """Returns an image (uint8, H, W, 3) with the boxes that score at least `LEAST_SCORE`, the highest score on top."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     shown = found.keep(found.scores >= LEAST_SCORE)

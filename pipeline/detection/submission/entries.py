@@ -1,4 +1,4 @@
-"""The boxes of a file before they mean anything: numbers and labels as they are written, and where each stands.
+"""The boxes of a file before they are interpreted: numbers and labels as written, and their position in the file.
 
 In: what the reader of a format found. Out: detections, or what is wrong, by line and id.
 """
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What a file has of an image, or a part of it.
+    """The boxes that a file has for an image, or a part of them.
 
     Attributes:
         key: what the file calls the image.

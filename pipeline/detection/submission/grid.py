@@ -1,8 +1,8 @@
-"""Boxes as a file can hold them: cut at the borders of their image, and rounded to the digits that are written.
+"""Boxes as a file stores them: clipped to their image, and rounded to the decimals that are written.
 
-Coordinates are whole numbers of steps, of which 10**decimals make a pixel, or with BOX_CONVENTION.NORMALISED the whole
-width or height of the image. Right minus left then is a whole number, too, so that left + width never is beyond the
-image. Letters: N boxes.
+Coordinates are whole numbers of steps. 10**decimals steps are a pixel or, with BOX_CONVENTION.NORMALISED, the width or
+height of the image. Right minus left is then a whole number, too, so left + width never exceeds the image.
+Letters: N boxes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.config.competition import Competition
 from pipeline.detection.boxes import Detections, clip_boxes, make_detections
 
-SCORE_DECIMALS = 6  # fewer would make scores equal that differ, and their order is what is scored
+SCORE_DECIMALS = 6  # with fewer, different scores could become equal, but their order matters
 Size = tuple[int, int]  # height, width
 
 
@@ -35,7 +35,7 @@ class Grid(NamedTuple):
 
 
 def on_grid(found: Detections, size: Size, competition: Competition) -> Grid:
-    """Returns the boxes of submitted classes in steps, the surest first; one that has no area in steps is left out."""
+    """Returns the boxes of submitted classes in steps, by falling score, without boxes that have no area in steps."""
     found = found.keep(np.isin(found.classes, competition.submitted_indices))
     found = found.keep(np.argsort(-found.scores, kind="stable"))
     xyxy_N4 = clip_boxes(found.xyxy.astype(np.float64), size) / units(size, competition)

@@ -1,8 +1,8 @@
-"""What suggests, without proving it, that boxes of another program were written in another way than they are read.
+"""Hints that a file of another program was written with another layout than it is read with.
 
-Of many boxes some are at the right of their image, and smaller than what is left of them. Read as left, top, width and
-height, boxes that were written by their corners are all wider than that, since their right is beyond their left. Shares
-of the image that are read as pixels are all within the first pixel.
+Among many boxes, some are far right in their image, so that their width is below their left. If boxes written as
+corners are read as left, top, width, height, every width is above its left, since right is greater than left.
+Normalised coordinates that are read as pixels are all within the first pixel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALMOST_ALL = 0.99
 
 
 def hints(images: Iterable[tuple[str, Detections]], competition: Competition) -> list[str]:
-    """Returns what suggests another order of the numbers, or other units.
+    """Returns hints on another order of the numbers, or other units.
 
     Args:
         images: id and boxes of each image, as read from the file.

@@ -24,7 +24,7 @@ COCO_KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 def coco_key(image_id: str, competition: Competition) -> str:
-    """Returns what COCO results call an image: its id as text, or the number that it ends with, as text, too.
+    """Returns the id of an image in COCO results, as text: its id, or the number at its end.
 
     Raises:
         UserError: a number is wanted, and the id does not end with one.
@@ -41,7 +41,7 @@ def coco_key(image_id: str, competition: Competition) -> str:
 
 
 def encode_coco(image_id: str, grid: Grid, competition: Competition) -> str:
-    """Returns the boxes of an image, between which are commas; "" where there is none."""
+    """Returns the boxes of an image, separated by commas; "" if there are none."""
     key = coco_key(image_id, competition)
     shown = json.dumps(key) if competition.box_convention.image_id == "text" else key
     decimals = competition.box_convention.most_decimals
@@ -146,7 +146,7 @@ def parse_nuscenes(path: Path, competition: Competition) -> Iterator[Block]:
 
 
 def meta_faults(path: Path, competition: Competition) -> list[str]:
-    """Returns where the `meta` of nuScenes boxes is not that of BOX_CONVENTION."""
+    """Returns a fault if the `meta` of nuScenes boxes differs from BOX_CONVENTION.META."""
     found, wanted = _load(path).get("meta"), competition.box_convention.meta
     if wanted is None or found == wanted:
         return []
@@ -197,7 +197,7 @@ def _load(path: Path, refuses_twice: bool = False) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object; refuses one that has a key twice, of which only the last would be read."""
+    """Returns a JSON object; refuses one that has a key twice, since only the last would be read."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -1,4 +1,4 @@
-"""The formats of boxes as a table, and what is the same for all: written from detections, read back into them.
+"""The formats of boxes as a table, and the functions that all share: encoding, writing and reading.
 
 `kind` is always the name of the format.
 """
@@ -20,7 +20,7 @@ from pipeline.detection.submission.grid import Grid, Size, on_grid
 from pipeline.errors import UserError
 from pipeline.submission.file import Sizes
 
-MOST_OUTSIDE_PX = 0.5  # rounded networks' outputs may be beyond the border by less than a pixel's half
+MOST_OUTSIDE_PX = 0.5  # by rounding, boxes may exceed the border by less than half a pixel
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competit
 
 
 def keys_of(ids: Iterable[str], competition: Competition, kind: str) -> dict[str, str]:
-    """Returns the id of each image by what the file calls it.
+    """Returns the id of each image by its key in the file.
 
     Raises:
-        UserError: it calls two images the same.
+        UserError: two images have the same key.
     """
     found: dict[str, str] = {}
     for image_id in ids:

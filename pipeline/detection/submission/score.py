@@ -35,8 +35,8 @@ def score_file(
 ) -> dict[str, Any]:
     """Returns the scores of a submission in the form of metrics.json; one that is undefined is None.
 
-    In a format that has boxes only, an image without boxes is not in the file. Such a file is scored over all labelled
-    images of the competition that are here; any other over the images that it has.
+    Some formats omit images without boxes. Such a file is scored on all labelled images of the competition found here;
+    any other file on the images that it contains.
 
     Args:
         path: a submission.
@@ -107,7 +107,7 @@ def _split_ids(
     """Returns the ids of the images that a file has, and of the others that are known.
 
     Raises:
-        UserError: IMAGE_ID is number, and no known image has that of one in the file; or the file has no image.
+        UserError: IMAGE_ID is number and a number in the file belongs to no known image, or the file has no image.
     """
     known = keys_of(sequences, competition, form.name)
     there, unknown = images_in(path, competition, known, form.name)
@@ -134,7 +134,7 @@ def _labelled(
         others: images that are not in it.
         source: the labels.
         sizes: (height, width) of the images that are here.
-        paths: the file and that of the labels, for messages.
+        paths: the submission and the labels, for messages.
 
     Raises:
         UserError: an image in the file has no labels, or its size, which its boxes are cut at, is not known.

@@ -52,7 +52,7 @@ def open_truth(labels_path: Path, competition: Competition) -> BoxSource:
 def true_boxes(source: BoxSource, sizes: Sizes) -> dict[str, Boxes]:
     """Returns the boxes of the images that the labels have, by id; the others are left out.
 
-    An image that is not in a file which has rows of boxes alone has none.
+    If the labels list only boxes, an image that is not in them has none.
 
     Args:
         sizes: (height, width) of each image.
