@@ -19,7 +19,7 @@ def suppress(found: Detections, settings: Settings) -> Detections:
     """Returns detections after suppression: overlapping ones of a class are dropped or get lower scores."""
     if settings.suppress == "nms":
         return nms(found, settings.overlap)
-    return soft_nms(found, "gaussian", settings.overlap, floor=settings.score)
+    return soft_nms(found, "linear", settings.overlap, floor=settings.score)
 
 
 def candidates(boxes_A4: Tensor, probs_AC: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
