@@ -102,12 +102,12 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
 def _joined(windows: Sequence[Detections], settings: Predict) -> Detections:
     """Returns the detections of a large image, without duplicates from neighbouring windows."""
     joined = make_detections(*map(np.concatenate, zip(*windows, strict=True)))
-    return nms(joined, settings.boxes.overlap, settings.boxes.most)
+    return nms(joined, settings.detections.overlap, settings.detections.most)
 
 
 def _detect(predictor: Predictor, image_BHWC: Tensor, frames: Sequence[Frame]) -> list[Detections]:
     """Returns the detections of each image in its own pixels, fused over all views."""
-    settings, size = predictor.settings.boxes, tuple(image_BHWC.shape[1:3])
+    settings, size = predictor.settings.detections, tuple(image_BHWC.shape[1:3])
     views = views_of(predictor.settings, size)
     by_view = [_of_view(predictor, image_BHWC, frames, view) for view in views]
     if len(views) == 1:
@@ -130,7 +130,7 @@ def _of_view(predictor: Predictor, image_BHWC: Tensor, frames: Sequence[Frame], 
     seen = view.size[::-1] if view.turns % 2 else view.size
     boxes_BA4, probs_BAC = decoded(predictor.loaded, outputs, seen)
     boxes_BA4 = _restored(boxes_BA4.float(), view, size)
-    settings = predictor.settings.boxes
+    settings = predictor.settings.detections
     return [
         select(boxes_A4, probs_AC, settings, frame.offset, frame.size)
         for boxes_A4, probs_AC, frame in zip(boxes_BA4, probs_BAC, frames, strict=True)
@@ -195,7 +195,7 @@ def unpack(array: np.ndarray, facts: Mapping[str, Any]) -> Detections:
 
 def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tuple[int, bool]:
     """Returns the maximum size in bytes of the detections of images in a store, and False: it is not exact."""
-    return sum(1 for _ in sizes) * predictor.settings.boxes.most * COLUMNS * 4, False
+    return sum(1 for _ in sizes) * predictor.settings.detections.most * COLUMNS * 4, False
 
 
 def agreement(

@@ -160,7 +160,7 @@ def test_all_views_together_find_the_boxes_of_the_image(changes, num_views):
 def test_training_validates_a_network_once_whatever_predict_says():
     predictor = make_predictor(loaded("PREDICT.TTA=d4"), Finder(), CPU, torch.float32, is_plain=True)
     assert len(views_of(predictor.settings, (64, 96))) == 1
-    assert predictor.settings.boxes == loaded().config.predict.detections
+    assert predictor.settings.detections == loaded().config.predict.detections
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (7, 3), (15, 20)])
