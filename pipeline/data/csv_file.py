@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.data.problems import Problem, make_problem
+from pipeline.errors import UserError
 from pipeline.wording import nearest
 
 Rows = list[tuple[int, dict[str, str]]]
@@ -80,6 +81,37 @@ def read_ids(path: Path, file: str, column: str, competition: str, key: str) -> 
     rows = [(number, {column: line}) for (number, line), good in zip(lines, is_id, strict=True) if good]
     bad = [f"line {number}: {line[:60]!r}" for (number, line), good in zip(lines, is_id, strict=True) if not good]
     return rows, [make_problem("list with more than ids", file, found) for found in bad]
+
+
+def read_cells(path: Path, expected: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields line number and cells of each line that is not blank, the header first; cells are text, never numbers.
+
+    Args:
+        expected: what the file should be, for messages.
+
+    Raises:
+        UserError: there is no such file, it is not UTF-8, or its quotes do not close.
+    """
+    try:
+        with long_cells(), open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; expected {expected}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a csv file of UTF-8 text: {error}") from error
+
+
+def write_line(cells: Sequence[str]) -> str:
+    """Returns one csv line with its line end; quotes only where a cell needs them.
+
+    >>> write_line(["a,b", "0 2"])
+    '"a,b",0 2\\n'
+    """
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\r\n') else cell for cell in cells]
+    return ",".join(quoted) + "\n"
 
 
 def _read_text(path: Path, file: str, competition: str, key: str) -> tuple[str, list[Problem]]:

@@ -5,16 +5,16 @@ In: detections, or a csv, and BOX_CONVENTION. Out: a csv, or its blocks.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.config.competition import Competition
-from pipeline.data.csv_file import long_cells
+from pipeline.data.csv_file import read_cells, write_line
 from pipeline.detection.submission.entries import Block, Entry
 from pipeline.detection.submission.grid import Grid, texts_of
 from pipeline.errors import UserError
+
+EXPECTED = "a csv file with a row per image"
 
 
 def file_key(image_id: str, competition: Competition) -> str:
@@ -43,13 +43,13 @@ def encode(image_id: str, grid: Grid, competition: Competition) -> str:
     own = competition.box_convention
     boxes = texts_of(grid, own.fields, competition.label_texts, own.most_decimals)
     text = " ".join(value for box in boxes for value in box) if boxes else own.empty
-    return "" if text is None else _line([file_key(image_id, competition), text])
+    return "" if text is None else write_line([file_key(image_id, competition), text])
 
 
 def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
     """Writes a header and the row of each image."""
     with open(path, "wb") as file:
-        file.write(_line(header(competition)).encode())
+        file.write(write_line(header(competition)).encode())
         file.writelines(row for _, row in images)
 
 
@@ -59,7 +59,7 @@ def parse(path: Path, competition: Competition) -> Iterator[Block]:
     Raises:
         UserError: the file cannot be read, or has other columns.
     """
-    columns, lines = header(competition), _cells(path)
+    columns, lines = header(competition), read_cells(path, EXPECTED)
     line, found = next(lines, (1, []))
     if sorted(found) != sorted(columns):
         seen = f"the first line is {','.join(found)[:80]!r}" if found else "the file is empty"
@@ -104,32 +104,3 @@ def _entry(name: str, values: dict[str, str], names: tuple[str, ...]) -> Entry |
         if "_" in values[field] or not values[field].isascii():  # which only Python takes for a number
             return f"{name}: the {field} is {values[field][:40]!r}; expected a number"
     return Entry(name, values.get("class"), numbers["score"], tuple(numbers[field] for field in names))
-
-
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields line number and cells of each line that is not blank.
-
-    Raises:
-        UserError: there is no such file, it is not UTF-8, or its quotes do not close.
-    """
-    try:
-        with long_cells(), open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; expected a csv file with a row per image") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a csv file of UTF-8 text: {error}") from error
-
-
-def _line(cells: list[str]) -> str:
-    """Returns one line with its end; a cell is quoted only where it has to be.
-
-    >>> _line(["a,b", ""])
-    '"a,b",\\n'
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention, split_row
-from pipeline.data.csv_file import read_csv
+from pipeline.data.csv_file import read_cells, read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
 from pipeline.segmentation.submission.run_lengths import (
+    EXPECTED,
     Row,
     expected_keys,
     header_columns,
-    read_cells,
     row_key,
     row_name,
     split_cells,
@@ -34,7 +34,7 @@ def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path 
     """Returns what is wrong with a csv, see `Format`."""
     expected = expected_keys(sizes, competition)
     try:
-        lines = list(read_cells(path))
+        lines = list(read_cells(path, EXPECTED))
     except UserError as error:
         return [str(error)]
     problems = list(_header_problems(lines, header_columns(competition.convention)))
@@ -185,7 +185,7 @@ def _sample_problems(
     A sample may be shorter than the test list, so rows that it lacks are a warning.
     """
     try:
-        lines = list(read_cells(sample_path))
+        lines = list(read_cells(sample_path, EXPECTED))
     except UserError as error:
         yield f"{WARNING}not compared with the sample submission: {error}"
         return

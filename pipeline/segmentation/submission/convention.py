@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv, split_row
+from pipeline.data.csv_file import read_cells
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.mask_facts import FOUND, find_facts
 from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import RleError, decode_classes
-from pipeline.segmentation.submission.run_lengths import read_cells
+from pipeline.segmentation.submission.run_lengths import EXPECTED
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
 MOST_FULL, MOST_EMPTY = 200, 20  # training rows that are decoded: more add nothing
@@ -75,7 +76,7 @@ def detect_rows(sample_submission: Path | str, ids: Collection[str], labels: Col
     Raises:
         UserError: its rows fit no known naming of `ids`.
     """
-    lines = list(read_cells(Path(sample_submission)))
+    lines = list(read_cells(Path(sample_submission), EXPECTED))
     if not lines or len(lines[0][1]) not in (2, 3):
         raise UserError(f"{sample_submission}: expected a header of two or three columns")
     (_, header), *body = lines
@@ -177,7 +178,8 @@ def _examples(
     competition: Competition, folder: Path, runs_csv: Path, train_ids: set[str], described: Found
 ) -> Iterator[tuple[Sequence[str], np.ndarray]]:
     """Yields texts and mask (bool, H, W) of the first training images and classes with and without runs."""
-    (_, header), *rows = [(line, [cell.strip() for cell in cells]) for line, cells in read_cells(runs_csv)] or [(1, [])]
+    lines = [(line, [cell.strip() for cell in cells]) for line, cells in read_cells(runs_csv, EXPECTED)]
+    (_, header), *rows = lines or [(1, [])]
     if len(header) < 2 or not rows:
         raise UserError(f"{runs_csv}: expected a header of two columns or more, and rows of run lengths below it")
     value_column = described["value_column"]

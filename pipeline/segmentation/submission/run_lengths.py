@@ -8,7 +8,6 @@ one empty row; with EMPTY_ROWS: image an image without any object has one, of th
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,15 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention, split_row
-from pipeline.data.csv_file import long_cells
+from pipeline.data.csv_file import read_cells, write_line
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
 from pipeline.segmentation.objects import NUMBER, digest_objects, renumbered
 from pipeline.segmentation.planes import from_bool, is_present
 from pipeline.segmentation.submission import rle
 from pipeline.submission.file import Sizes
+
+EXPECTED = "a csv file of run lengths"  # for messages
 
 
 class Row(NamedTuple):
@@ -149,7 +150,7 @@ def like_sample(competition: Competition, sample: Path | None) -> Competition:
     convention = competition.convention
     if sample is None or convention.columns is not None or competition.submission.format != "run_lengths":
         return competition
-    header = next((tuple(cells) for _, cells in read_cells(sample)), ())
+    header = next((tuple(cells) for _, cells in read_cells(sample, EXPECTED)), ())
     columns = header_columns(convention)
     if list(header) == columns or sorted(header) != sorted(columns):
         return competition
@@ -191,24 +192,6 @@ def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[st
     return {row_key(image_id, index, competition): (image_id, index) for image_id in ids for index in classes}
 
 
-def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields line number and cells of each line that is not blank, the header first; cells are text, never numbers.
-
-    Raises:
-        UserError: there is no such file, it is not UTF-8, or its quotes do not close.
-    """
-    try:
-        with long_cells(), open(csv_path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except OSError as error:
-        raise UserError(f"cannot read {csv_path}: {error.strerror}; expected a csv file of run lengths") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{csv_path} is not a csv file of UTF-8 text: {error}") from error
-
-
 def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
     """Yields the rows after the header.
 
@@ -216,7 +199,7 @@ def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
         UserError: the header or the number of cells of a row is not the convention's.
     """
     columns = header_columns(convention)
-    lines = read_cells(csv_path)
+    lines = read_cells(csv_path, EXPECTED)
     _, header = next(lines, (1, []))
     if header != columns and sorted(header) == sorted(columns):  # another order of the columns loses nothing
         convention = replace(convention, columns=tuple(header))
@@ -236,16 +219,6 @@ def row_name(row: Row) -> str:
     'line 3 (000001_001_1)'
     """
     return f"line {row.line} ({','.join(row.key)})"
-
-
-def write_line(cells: Sequence[str]) -> str:
-    """Returns one csv line with its line end; quotes only where a cell needs them.
-
-    >>> write_line(["a,b", "0 2"])
-    '"a,b",0 2\\n'
-    """
-    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\r\n') else cell for cell in cells]
-    return ",".join(quoted) + "\n"
 
 
 def _decode_image(

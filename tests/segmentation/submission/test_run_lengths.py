@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
+from pipeline.data.csv_file import read_cells, write_line
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.run_lengths import expected_keys, list_ids, read, read_cells, write_line
+from pipeline.segmentation.submission.run_lengths import EXPECTED, expected_keys, list_ids, read
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
     check_submission,
@@ -55,7 +56,7 @@ def test_masks_come_back_from_the_file_they_were_written_to(tmp_path, name):
 def test_a_row_of_more_than_128_kib_is_read(tmp_path):
     path = tmp_path / "long.csv"
     path.write_text("ImageID,EncodedPixels\na_0," + "1 1 " * 100_000 + "\n")
-    assert [line for line, _ in read_cells(path)] == [1, 2]
+    assert [line for line, _ in read_cells(path, EXPECTED)] == [1, 2]
     assert csv.field_size_limit() == 131_072
 
 
@@ -86,7 +87,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_line_and_row(tmp_path, conte
 
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*none\.csv"):
-        list(read_cells(tmp_path / "none.csv"))
+        list(read_cells(tmp_path / "none.csv", EXPECTED))
 
 
 def test_labels_with_an_underscore_are_told_from_the_ids(tmp_path):
