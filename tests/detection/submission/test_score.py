@@ -189,7 +189,6 @@ def test_a_file_of_another_program_that_seems_to_have_other_units_is_scored_with
 
 
 def test_a_file_of_the_truth_scores_one_and_a_missed_image_costs(tmp_path, labels):
-    pytest.importorskip("pipeline.detection.coco_scores")
     exact = {
         "a": make_detections([[10, 20, 60, 50], [0, 0, 200, 100]], [0.9, 0.8], [0, 2]),
         "b": make_detections([[5, 6, 12, 14]], [0.7], [1]),
