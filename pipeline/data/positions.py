@@ -6,11 +6,13 @@ Images of one size have the same tiles, so these are kept once, and of each imag
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.augmentation import Augmentation
+from pipeline.config.augmentation import Augmentation, RandomCrop
+from pipeline.data.augment import Geometry, draw_crop
 from pipeline.data.padding import Sizes
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
@@ -59,6 +61,15 @@ class TilePositions(Sequence[TilePosition]):
         """Returns the first sample of an image, and how many it has."""
         return int(self.starts[image]), int(self.starts[image + 1] - self.starts[image])
 
+    def draw_other(self, index: int, rng: np.random.Generator) -> int | None:
+        """Returns a tile of another image than that of a sample; None where there is none."""
+        first, number = self.of_image(self.image_of(index))
+        num_others = len(self) - number
+        if num_others == 0:
+            return None
+        draw = int(rng.integers(num_others))
+        return draw if draw < first else draw + number
+
     def frames(self, sizes: Sizes) -> np.ndarray:
         """Returns (height, width) of each padded sample: int64 (samples, 2), without its memory where all are equal."""
         flat = np.array([sizes.padded(box.height, box.width) for own in self.windows for _, box in own])
@@ -67,6 +78,42 @@ class TilePositions(Sequence[TilePosition]):
         firsts = np.cumsum([0, *map(len, self.windows)])
         images = self.image_of(np.arange(len(self)))
         return flat[firsts[self.kinds[images]] + np.arange(len(self)) - self.starts[images]]
+
+
+def describe_tile(store: Store, position: TilePosition, epoch: int) -> str:
+    """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
+    image_id, scale, box = position
+    entry = store.entry(image_id, scale)
+    of_scale = f" of {entry.width}x{entry.height}" if scale else ""
+    return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {epoch}"
+
+
+def sample_frame(box: Box, crop: RandomCrop, sizes: Sizes) -> tuple[int, int]:
+    """Returns (height, width) of a padded sample, which is a tile or, where these are on, a random crop."""
+    cut = crop if crop.enable else box
+    return sizes.padded(cut.height, cut.width)
+
+
+def sample_frames(positions: TilePositions, crop: RandomCrop, sizes: Sizes) -> np.ndarray:
+    """Returns (height, width) of every padded sample: int64 (samples, 2)."""
+    if crop.enable:
+        return np.broadcast_to(sizes.padded(crop.height, crop.width), (len(positions), 2))
+    return positions.frames(sizes)
+
+
+def placed(
+    own: Box, crop: RandomCrop, geometry: Geometry, rng: np.random.Generator, is_scaled: bool
+) -> tuple[Geometry, Box]:
+    """Returns the box that is cut, a tile or a random crop, and the geometry with the crop's zoom.
+
+    Args:
+        own: the tile, or the whole image.
+        is_scaled: false for a crop at the image's own scale, where nothing is to be augmented.
+    """
+    if not crop.enable:
+        return geometry, own
+    zoom, box = draw_crop(crop, (own.width, own.height), rng, is_scaled)
+    return replace(geometry, zoom=zoom), box
 
 
 def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> TilePositions:

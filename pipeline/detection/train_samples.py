@@ -24,7 +24,6 @@ from pipeline.data.augment import (
     apply_noise,
     color_chain,
     cut_image,
-    draw_crop,
     draw_geometry,
     part_matrix,
 )
@@ -32,7 +31,7 @@ from pipeline.data.distort import distortions, drawn_maps, remap_image
 from pipeline.data.filters import apply_dropout, apply_filters, drawn, filters
 from pipeline.data.loaders import SampleKey
 from pipeline.data.padding import Sizes, offset_in, pad
-from pipeline.data.positions import tile_positions
+from pipeline.data.positions import describe_tile, placed, sample_frame, sample_frames, tile_positions
 from pipeline.data.store import Store
 from pipeline.data.streams import COLOR, CROP, GEOMETRY, MOSAIC, PASTING
 from pipeline.data.tiles import Box
@@ -107,11 +106,8 @@ class BoxDataset(torch.utils.data.Dataset):
         return self.sizes.padded(box.height, box.width)
 
     def describe(self, key: SampleKey) -> str:
-        """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
-        image_id, scale, box = self.positions[key.index]
-        entry = self.store.entry(image_id, scale)
-        of_scale = f" of {entry.width}x{entry.height}" if scale else ""
-        return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {key.epoch}"
+        """Returns image and tile of a sample, see `describe_tile`."""
+        return describe_tile(self.store, self.positions[key.index], key.epoch)
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, Boxes, SampleKey]:
         key = SampleKey(*key)
@@ -122,16 +118,11 @@ class BoxDataset(torch.utils.data.Dataset):
 
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
-        crop = self.augmentation.random_crop
-        box = crop if crop.enable else self.positions[index].box
-        return self.sizes.padded(box.height, box.width)
+        return sample_frame(self.positions[index].box, self.augmentation.random_crop, self.sizes)
 
     def frames(self) -> np.ndarray:
         """Returns (height, width) of every padded sample: int64 (samples, 2)."""
-        crop = self.augmentation.random_crop
-        if crop.enable:
-            return np.broadcast_to(self.sizes.padded(crop.height, crop.width), (len(self), 2))
-        return self.positions.frames(self.sizes)
+        return sample_frames(self.positions, self.augmentation.random_crop, self.sizes)
 
     def image_id(self, index: int) -> str:
         """Returns the image of a sample."""
@@ -179,13 +170,9 @@ class BoxDataset(torch.utils.data.Dataset):
     def _placed(
         self, index: int, geometry: Geometry, rng: np.random.Generator, is_scaled: bool = True
     ) -> tuple[Geometry, Box]:
-        """Returns the box that is cut, a tile or a random crop, and the geometry with the crop's zoom."""
+        """Returns the box that is cut, and the geometry, see `placed`."""
         geometry = replace(geometry, border="constant")
-        crop, own = self.augmentation.random_crop, self.positions[index].box
-        if not crop.enable:
-            return geometry, own
-        zoom, box = draw_crop(crop, (own.width, own.height), rng, is_scaled)
-        return replace(geometry, zoom=zoom), box
+        return placed(self.positions[index].box, self.augmentation.random_crop, geometry, rng, is_scaled)
 
     def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
@@ -201,22 +188,13 @@ class BoxDataset(torch.utils.data.Dataset):
 
     def _piece(self, index: int, rng: np.random.Generator, size: tuple[int, int]) -> Piece | None:
         """Returns a part of another image, augmented on its own, of (height, width) or smaller."""
-        source = self._draw_other(index, rng)
+        source = self.positions.draw_other(index, rng)
         if source is None:
             return None
         geometry, box = self._placed(source, self._geometry(rng), rng)
         height, width = (min(own, wanted) for own, wanted in zip((box.height, box.width), size, strict=True))
         x, y = (box.x + int(rng.integers(box.width - width + 1)), box.y + int(rng.integers(box.height - height + 1)))
         return Piece(*self._cut(source, geometry, Box(x, y, width, height)))
-
-    def _draw_other(self, index: int, rng: np.random.Generator) -> int | None:
-        """Returns a tile of another image; None where there is none."""
-        first, number = self.positions.of_image(self.positions.image_of(index))
-        num_others = len(self.positions) - number
-        if num_others == 0:
-            return None
-        draw = int(rng.integers(num_others))
-        return draw if draw < first else draw + number
 
 
 def collate_train(samples: list[tuple[np.ndarray, Boxes, SampleKey]]) -> Batch:

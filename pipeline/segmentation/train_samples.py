@@ -7,7 +7,6 @@ its first sample, so that samples do not depend on workers, on what was loaded b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,14 +22,13 @@ from pipeline.data.augment import (
     color_chain,
     cut_image,
     cut_label,
-    draw_crop,
     draw_geometry,
 )
 from pipeline.data.distort import apply_distortions, distortions
 from pipeline.data.filters import apply_dropout, apply_filters, drawn, filters
 from pipeline.data.loaders import SampleKey
 from pipeline.data.padding import BLACK, Policy, Sizes, pad, padding_values
-from pipeline.data.positions import tile_positions
+from pipeline.data.positions import describe_tile, placed, sample_frame, sample_frames, tile_positions
 from pipeline.data.store import Store
 from pipeline.data.streams import CLASS_MIX, COLOR, CROP, CUT_MIX, GEOMETRY, MIX_UP, MOSAIC, PASTING
 from pipeline.data.tiles import Box
@@ -120,11 +118,8 @@ class TrainDataset(torch.utils.data.Dataset):
         return np.array([copy_paste.count_classes(mask)[: self.num_classes] > 0 for mask in masks])
 
     def describe(self, key: SampleKey) -> str:
-        """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
-        image_id, scale, box = self.positions[key.index]
-        entry = self.store.entry(image_id, scale)
-        of_scale = f" of {entry.width}x{entry.height}" if scale else ""
-        return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {key.epoch}"
+        """Returns image and tile of a sample, see `describe_tile`."""
+        return describe_tile(self.store, self.positions[key.index], key.epoch)
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
         key = SampleKey(*key)
@@ -144,16 +139,11 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
-        crop = self.augmentation.random_crop
-        box = crop if crop.enable else self.positions[index].box
-        return self.sizes.padded(box.height, box.width)
+        return sample_frame(self.positions[index].box, self.augmentation.random_crop, self.sizes)
 
     def frames(self) -> np.ndarray:
         """Returns (height, width) of every padded sample: int64 (samples, 2)."""
-        crop = self.augmentation.random_crop
-        if crop.enable:
-            return np.broadcast_to(self.sizes.padded(crop.height, crop.width), (len(self), 2))
-        return self.positions.frames(self.sizes)
+        return sample_frames(self.positions, self.augmentation.random_crop, self.sizes)
 
     def image_id(self, index: int) -> str:
         """Returns the image of a sample."""
@@ -191,12 +181,8 @@ class TrainDataset(torch.utils.data.Dataset):
     def _placed(
         self, index: int, geometry: Geometry, rng: np.random.Generator, is_scaled: bool = True
     ) -> tuple[Geometry, Box]:
-        """Returns the box that is cut, a tile or a random crop, and the geometry with the crop's zoom."""
-        crop, own = self.augmentation.random_crop, self.positions[index].box
-        if not crop.enable:
-            return geometry, own
-        zoom, box = draw_crop(crop, (own.width, own.height), rng, is_scaled)
-        return replace(geometry, zoom=zoom), box
+        """Returns the box that is cut, and the geometry, see `placed`."""
+        return placed(self.positions[index].box, self.augmentation.random_crop, geometry, rng, is_scaled)
 
     def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
@@ -239,7 +225,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _piece(self, index: int, rng: np.random.Generator, size: tuple[int, int]) -> Piece | None:
         """Returns a part of another image, augmented on its own, of (height, width) or what there is of it."""
-        source = self._draw_other(index, rng)
+        source = self.positions.draw_other(index, rng)
         if source is None:
             return None
         geometry, box = self._placed(source, draw_geometry(self.augmentation, rng), rng)
@@ -267,16 +253,7 @@ class TrainDataset(torch.utils.data.Dataset):
             shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
             others = shows[self.positions.image_of(shows) != own_image]
             return int(rng.choice(others)) if len(others) else None
-        return self._draw_other(index, rng)
-
-    def _draw_other(self, index: int, rng: np.random.Generator) -> int | None:
-        """Returns a tile of another image; None where there is none."""
-        first, number = self.positions.of_image(self.positions.image_of(index))
-        num_others = len(self.positions) - number
-        if num_others == 0:
-            return None
-        draw = int(rng.integers(num_others))
-        return draw if draw < first else draw + number
+        return self.positions.draw_other(index, rng)
 
 
 def framed(part: np.ndarray, frame: Box, mask: np.ndarray) -> np.ndarray:
