@@ -308,9 +308,11 @@ def _explain_deaths_anywhere() -> None:
 
 def start_worker(worker: int = 0) -> None:
     """Sets a worker process up: one thread, stacks on demand, and memory that is kept from sample to sample."""
-    # Ctrl-C and `kill` often reach the whole process group. The main process decides what they mean; a worker that died
-    # at once would turn an orderly stop into a fault. After SIGTERM it stays long enough for the checkpoint.
+    # Ctrl-C, a closed terminal and `kill` often reach the whole process group. The main process decides what they mean;
+    # a worker that died at once would turn an orderly stop into a fault. After SIGTERM it stays long enough for the
+    # checkpoint.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_S))
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads times workers would only compete
     faulthandler.register(signal.SIGUSR1)

@@ -9,7 +9,6 @@ Nothing here is kept between calls: two calls in one process may have different 
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import traceback
@@ -25,7 +24,7 @@ from pipeline.engine.chain import run_chain
 from pipeline.engine.pools import LocalPool, Pool
 from pipeline.engine.run import Run
 from pipeline.engine.session import budget_seconds
-from pipeline.engine.stopping import SIGNALS, Floors, Stop, reason_of
+from pipeline.engine.stopping import Floors, Stop, reason_of, take_signals
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
 
@@ -295,8 +294,7 @@ def _end_of(stop: Stop | None) -> float | None:
 
 def _note_signals() -> None:
     """Makes a process that waits for its next run note a signal. An exception there would end the whole pool."""
-    for number in SIGNALS:
-        signal.signal(number, lambda number, frame: _asked_to_end.append(reason_of(number)))
+    take_signals(lambda number, frame: _asked_to_end.append(reason_of(number)))
 
 
 def _attempt_alone(

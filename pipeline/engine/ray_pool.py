@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+from pipeline.engine.stopping import SIGNALS
 from pipeline.errors import UserError
 from pipeline.paths import PROJECT, Folders
 
@@ -31,7 +32,7 @@ class RayPool:
     def __enter__(self) -> RayPool:
         import ray
 
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         local = {} if self.address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         # Tasks without a GPU keep CUDA_VISIBLE_DEVICES as it is.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,4 +1,5 @@
-"""Requests to stop: Ctrl-C, SIGTERM (Kaggle, Slurm, `docker stop`), the time budget, and pruning in a search.
+"""Requests to stop: Ctrl-C, SIGTERM (Kaggle, Slurm, `docker stop`), SIGHUP (a terminal that is closed, a connection
+that is lost), the time budget, and pruning in a search.
 
 A stage that can save its state checks `stop.requested` between two steps; everywhere else the first signal raises
 KeyboardInterrupt at once, which atomic writes survive.
@@ -9,13 +10,18 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REASONS = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "asked to end (SIGTERM)",
+    signal.SIGHUP: "the terminal was closed (SIGHUP)",
+}
+SIGNALS = tuple(REASONS)
 _tell_unraisable = sys.unraisablehook
 
 
@@ -110,8 +116,7 @@ class Stop:
 
     def listen(self) -> None:
         """Takes over the signals."""
-        for number in SIGNALS:
-            signal.signal(number, self._receive)
+        take_signals(self._receive)
         sys.unraisablehook = _tell_but_interrupts
 
     @contextmanager
@@ -124,7 +129,9 @@ class Stop:
             self._is_deferred = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if time.monotonic() < self._ignored_until:
+        # A closed terminal sends SIGHUP, its shell too, and systemd adds one to SIGTERM: it never asks for more.
+        is_same = time.monotonic() < self._ignored_until or (number == signal.SIGHUP and self.has_signal)
+        if is_same:
             return
         self._ignored_until = time.monotonic() + self.same_within_s
         came_before, self.has_signal = self.has_signal, True
@@ -134,9 +141,16 @@ class Stop:
             raise KeyboardInterrupt(self.reason)
 
 
+def take_signals(receive: Callable[[int, FrameType | None], None]) -> None:
+    """Has `receive` called with each signal; a program that was started by `nohup` goes on ignoring SIGHUP."""
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, receive)
+
+
 def reason_of(number: int) -> str:
     """Returns what a signal means, for messages."""
-    return "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
+    return REASONS[signal.Signals(number)]
 
 
 def _tell_but_interrupts(unraisable: sys.UnraisableHookArgs) -> None:

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from pipeline.engine.stopping import Stop
+from pipeline.engine.stopping import REASONS, SIGNALS, Stop
 
 
 @pytest.fixture
 def stop():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     hook = sys.unraisablehook
     stop = Stop()
     stop.listen()
@@ -29,7 +29,7 @@ def send(number: int) -> None:
     time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "asked to end (SIGTERM)")])
+@pytest.mark.parametrize(("number", "reason"), REASONS.items())
 def test_a_signal_interrupts_at_once_where_nothing_is_deferred(stop, number, reason):
     with pytest.raises(KeyboardInterrupt) as caught:
         send(number)
@@ -48,6 +48,24 @@ def test_after_a_deferred_stretch_signals_interrupt_again(stop):
         pass
     with pytest.raises(KeyboardInterrupt):
         send(signal.SIGINT)
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_terminal_that_is_closed_asks_once_however_many_signals_come_of_it(stop, first):
+    with stop.deferred():
+        send(first)
+        send(signal.SIGHUP)
+    send(signal.SIGHUP)
+    assert stop.reason == REASONS[first]
+
+
+def test_what_nohup_starts_goes_on_when_the_terminal_is_closed(stop):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop.listen()
+    send(signal.SIGHUP)
+    assert not stop.requested
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGTERM)
 
 
 def test_the_time_budget_requests_a_stop():

@@ -89,8 +89,9 @@ def be_rank(connection: Connection, task: Task) -> None:
     def note(number: int, frame: object) -> None:  # a system that ends all processes; the starter has got it, too
         stop.reason = stop.reason or reason_of(number)
 
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else note)
+    for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal, which the starter has got, too
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, note)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def listen() -> None:
