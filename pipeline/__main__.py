@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from pipeline.commands.many import WORKERS
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.commands.words import split_words
+from pipeline.engine.process import is_reader_gone, keep_output_going, lost_output, use_utf8
 from pipeline.errors import Stopped, UserError
 from pipeline.stages import STAGE_NAMES
 from pipeline.wording import hours_of, nearest
@@ -65,14 +65,19 @@ def experiment_parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
-        return dispatch(list(arguments))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
-        return 0
+        code = dispatch(list(arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = report_end(error, arguments)
-    gc.collect()  # ends workers that load data in order, where the traceback of the error has kept them
-    return code
+        gc.collect()  # ends workers that load data in order, where the traceback of the error has kept them
+    lost = lost_output()
+    return code if lost is None or is_reader_gone(lost) else report_lost(lost, code, arguments)
+
+
+def report_lost(lost: OSError, code: int, arguments: Sequence[str]) -> int:
+    """Prints that standard output was lost; returns 2 in place of 0, unless the command's result is in files."""
+    print(f"cannot write to standard output: {lost.strerror}; free space there, or print elsewhere", file=sys.stderr)
+    is_training = bool(arguments) and (arguments[0] not in COMMANDS or arguments[0] == "study")
+    return code or (0 if is_training else EXIT_MISTAKE)
 
 
 def report_end(error: BaseException, arguments: Sequence[str]) -> int:
@@ -178,4 +183,6 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    use_utf8()
+    keep_output_going()
     sys.exit(main(sys.argv[1:]))

@@ -80,6 +80,21 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
     assert files(paths) == interrupted
 
 
+def test_a_run_whose_terminal_is_closed_saves_its_state(tmp_path):
+    data = write_competition(tmp_path / "data")
+    changes = (*CHANGES, "SWEEP.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=1")
+    process, terminal = os.forkpty()
+    if process == 0:
+        os.chdir(PROJECT)
+        os.execv(sys.executable, [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *changes)])
+    shown = b""
+    while b"epoch   2" not in shown:
+        shown += os.read(terminal, 1 << 12)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 3
+    assert load_checkpoint(run_paths(tiny(data, *changes).run) / "last.ckpt")["state"]["epoch"] >= 2
+
+
 def test_a_time_budget_that_is_used_up_in_training_saves_at_once_and_the_run_goes_on(tmp_path, monkeypatch):
     draw_nothing(monkeypatch)
     loaded = tiny(write_competition(tmp_path / "data"), *CHANGES, "SOLVER.NUM_EPOCHS=2", "SWEEP.ENABLE=false")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.runs import matching
 from pipeline.commands.table import Parser
+from pipeline.engine.process import lost_output
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, Folders, shown
 from pipeline.wording import duration
@@ -57,7 +58,7 @@ def watch(folders: Folders, names: Sequence[str], every_s: float = EVERY_S) -> N
     read = _reader(folders)
     show = _on_terminal if sys.stdout.isatty() else _as_lines
     before: Any = None
-    while True:
+    while lost_output() is None:  # as after `| head`
         before = show(_chosen(folders, names, read), before, shown(folders.runs))
         time.sleep(every_s)
 

@@ -22,6 +22,7 @@ from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.pools import LocalPool, Pool
+from pipeline.engine.process import keep_output_going
 from pipeline.engine.run import Run
 from pipeline.engine.session import budget_seconds
 from pipeline.engine.stopping import Floors, Stop, reason_of, take_signals
@@ -272,6 +273,7 @@ _asked_to_end: list[str] = []  # by which signals, of a process of `run_many`: w
 
 def _begin_worker(cards: str | None) -> None:
     """Prepares a process of `run_many`."""
+    keep_output_going()
     _note_signals()
     if cards is not None:
         _own_cards.append(cards)

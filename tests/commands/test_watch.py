@@ -101,6 +101,13 @@ def test_plain_lines_of_what_is_new_until_ctrl_c(runs, watch):
     assert (code, error) == (0, "")
 
 
+def test_it_ends_when_nobody_reads_its_lines_any_more(runs, watch):
+    watching = watch()
+    assert watching.line()
+    watching.process.stdout.close()  # `./run.sh watch | head -1`
+    assert watching.process.wait(LIMIT_S) == 0 and watching.process.stderr.read() == ""
+
+
 def test_only_the_named_runs_are_shown(runs, watch):
     watching = watch("ExpAAC")
     assert "ExpAAC  stopped in train" in watching.line()
