@@ -210,7 +210,9 @@ def clone(address: str, folder: Path) -> None:
         f"then copy data/camvid to where DATA_DIR points."
     )
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=CLONE_WITHIN_S, env=environment)
+        result = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=CLONE_WITHIN_S, env=environment
+        )
     except FileNotFoundError:
         raise UserError(f"git is not installed (apt install git). {by_hand}") from None
     except subprocess.TimeoutExpired:
@@ -251,8 +253,9 @@ def convert(source: Path, target: Path, competition: Competition) -> None:
 
 def _write_tables(target: Path, train: list[str], test: list[str], competition: Competition) -> None:
     rows = [f"{image_id},{image_id.split('_')[0]}" for image_id in train]
-    (target / competition.train_csv).write_text("\n".join(["ImageID,Sequence", *rows]) + "\n")
-    (target / competition.test_csv).write_text("\n".join(["ImageID", *test]) + "\n")
+    tables = {competition.train_csv: ["ImageID,Sequence", *rows], competition.test_csv: ["ImageID", *test]}
     classes = range(len(competition.classes))
     cells = [f"{image_id}_{index}," for image_id in test for index in classes]
-    (target / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *cells]) + "\n")
+    tables["sample_submission.csv"] = ["ImageID,EncodedPixels", *cells]
+    for name, lines in tables.items():
+        (target / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

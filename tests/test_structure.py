@@ -384,6 +384,38 @@ def test_each_danger_would_be_seen(code):
     assert dangers_of(ast.parse(code))
 
 
+def texts_without_encoding(tree: ast.AST) -> list[str]:
+    """Returns the calls that read or write text in whatever encoding the machine's locale has."""
+    found = []
+    for name, call in calls_of(tree):
+        given = {keyword.arg for keyword in call.keywords}
+        is_binary = any(isinstance(one, ast.Constant) and "b" in str(one.value) for one in call.args[1:2])
+        is_text = name.endswith((".read_text", ".write_text", "TextIOWrapper", "FileHandler"))
+        is_text = is_text or (name in ("open", "os.fdopen", "io.open") and not is_binary)
+        is_text = is_text or bool(given & {"text", "universal_newlines"})
+        if is_text and "encoding" not in given:
+            found.append(f"{call.lineno} {name}")
+    return found
+
+
+def test_text_is_read_and_written_in_an_encoding_that_is_named():
+    found = {path: texts_without_encoding(tree) for path, tree in SOURCES.items()}
+    assert {path: calls for path, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        *(("path.read_text()", 1), ("open(path)", 1), ("open(path, 'a', buffering=1)", 1)),
+        *(("path.write_text(text)", 1), ("subprocess.run(words, text=True)", 1)),
+        *(("open(path, 'rb')", 0), ("open(path, encoding='utf-8')", 0), ("path.read_text(encoding='utf-8')", 0)),
+        *(("Image.open(path)", 0), ("subprocess.run(words)", 0)),
+    ],
+)
+def test_each_text_without_an_encoding_would_be_seen(code, number):
+    assert len(texts_without_encoding(ast.parse(code))) == number
+
+
 def test_no_file_is_longer_than_a_head_can_hold():
     lengths = {path.relative_to(PROJECT).as_posix(): len(path.read_text().splitlines()) for path in FILES}
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}

@@ -30,7 +30,7 @@ def doctor() -> int:
     """Prints the table; returns 0 when the demo can run, else 2."""
     folders = Folders.from_environment()
     distributions = installed_distributions()
-    requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
+    requirements = parse_requirements((PROJECT / "requirements.txt").read_text(encoding="utf-8"))
     checks = {
         "cv2": lambda: find.opencv(distributions, find.cv2_folders()),
         "gpu": lambda: find.gpus(find.built_for("torch")[1]),

@@ -64,7 +64,7 @@ def prepare_environment(venv: Path, needs_tests: bool) -> None:
     Raises:
         UserError: packages cannot be installed; the message names them and the usual remedies.
     """
-    text = (PROJECT / "requirements.txt").read_text()
+    text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
     requirements = parse_requirements(text)
     with locked(venv) as lock:
         existing = None if (venv / UNFINISHED).exists() else inspect_python(venv / "bin" / "python")
@@ -119,7 +119,7 @@ def create_target(strategy: Strategy, base: Interpreter, venv: Path) -> Interpre
     options = ["--system-site-packages"] if strategy == "layered" else []
     # Without pip: uv does not need it, and Debian has it in a package of its own, python3-venv.
     command = [base.executable, "-m", "venv", "--without-pip", *options, str(venv)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     target = inspect_python(venv / "bin" / "python")
     if target is None:
         output = (result.stderr or result.stdout).strip()

@@ -129,7 +129,7 @@ def cores_and_memory(environ: Mapping[str, str] = os.environ) -> list[Finding]:
 def _cpu_quota(path: Path) -> float | None:
     """Returns the limit of a container's CPU time, in cores (cgroup v2), or None where there is no limit."""
     try:
-        quota, period = path.read_text().split()
+        quota, period = path.read_text(encoding="utf-8").split()
         return int(quota) / int(period)
     except (OSError, ValueError):
         return None
@@ -215,7 +215,7 @@ def opencv(distributions: Mapping[str, str], folders: Mapping[str, Path]) -> lis
             findings.append(Finding("OpenCV", f"{len(builds)} in one folder", why, "note", _rebuild()))
     if folders:
         command = [sys.executable, "-c", "import cv2"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if result.returncode:
             last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
             findings.append(Finding("import cv2", "fails", last_line[-100:], "bad", _rebuild()))
@@ -242,7 +242,7 @@ def built_for(package: str) -> tuple[str, str | None]:
     """Returns the build tag ("cu132", "cpu", "") and the CUDA version of torch or torchvision, without importing it."""
     spec = util.find_spec(package)
     file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
-    text = file.read_text() if file and file.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
     version = re.search(r"__version__ = '([^']*)'", text)
     cuda = re.search(r"^cuda[^=]*= '([\d.]+)'", text, re.M)
     return version[1].partition("+")[2] if version else "", cuda[1] if cuda else None

@@ -98,7 +98,7 @@ def install(installer: list[str], installation: Installation, missing: Sequence[
     pinned = pins(installation, missing)
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
-        constraints.write_text("".join(f"{line}\n" for line in pinned))
+        constraints.write_text("".join(f"{line}\n" for line in pinned), encoding="utf-8")
         for kind in ("run", "no-deps", "tests", "tests-no-deps"):
             lines = [str(line) for line in missing if line.kind == kind]
             options = [f"--constraint={constraints}"] if pinned else []

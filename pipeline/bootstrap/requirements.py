@@ -146,7 +146,7 @@ def running_interpreter() -> Interpreter:
         executable=sys.executable,
         version=sys.version_info[:3],
         in_venv=in_venv,
-        is_layered=in_venv and settings.is_file() and bool(layered.search(settings.read_text())),
+        is_layered=in_venv and settings.is_file() and bool(layered.search(settings.read_text(encoding="utf-8"))),
         is_managed=not in_venv and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists(),
         site=sysconfig.get_path("purelib"),
         distributions=installed_distributions(),
@@ -156,7 +156,9 @@ def running_interpreter() -> Interpreter:
 def output_of(command: Sequence[str], limit_s: float | None = 3.0) -> str | None:
     """Returns the output of a program, run in the project; None where it is missing, fails or takes too long."""
     try:
-        result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, errors="replace", timeout=limit_s)
+        result = subprocess.run(
+            command, cwd=PROJECT, capture_output=True, encoding="utf-8", errors="replace", timeout=limit_s
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout if result.returncode == 0 else None

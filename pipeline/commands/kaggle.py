@@ -230,7 +230,7 @@ def _owner(given: str | None, client: Any | None) -> str:
     folder = Path(os.environ.get("KAGGLE_CONFIG_DIR") or "~/.kaggle").expanduser()
     if not known and (folder / "kaggle.json").is_file():
         try:
-            known = json.loads((folder / "kaggle.json").read_text())["username"]
+            known = json.loads((folder / "kaggle.json").read_text(encoding="utf-8"))["username"]
         except (ValueError, KeyError, TypeError, OSError):
             known = None
     if not known:

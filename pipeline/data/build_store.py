@@ -226,7 +226,7 @@ def _claim(file: int, num_bytes: int) -> None:
 def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time build; the kernel frees the lock of a killed one."""
     target_root.mkdir(parents=True, exist_ok=True)
-    with open(target_root / "lock", "w") as lock:
+    with open(target_root / "lock", "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

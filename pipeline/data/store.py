@@ -135,7 +135,7 @@ def _read_index(path: Path) -> dict:
     was_enabled = gc.isenabled()
     gc.disable()  # else the collector goes through all lists again and again while they are made
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     finally:
         if was_enabled:
             gc.enable()

@@ -167,7 +167,7 @@ def _replace(folder: Path, draft: Path) -> None:
 def _is_whole(folder: Path, settings: dict) -> bool:
     """Returns whether the marker is there and undamaged, and folder and settings agree with it."""
     try:
-        marker = json.loads((folder / MARKER).read_text())
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         if marker["settings"] != settings:
             return False
         return all(sha256_file(folder / name) == sha for name, sha in marker["sha256"].items())

@@ -47,7 +47,9 @@ def shares(cards: Sequence[str], workers: int, per_worker: int = 1) -> list[str]
 def _listed() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=TIME_OUT_S, check=True)
+        found = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIME_OUT_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return found.stdout.split()

@@ -155,6 +155,6 @@ def _short(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """Returns the content of a JSON file, or None when it cannot be read."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

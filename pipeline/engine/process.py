@@ -70,7 +70,7 @@ def keep_output_going() -> None:
             options |= {"line_buffering": before.line_buffering, "write_through": before.write_through}
         encoding = "utf-8" if before is None else before.encoding
         raw = io.BufferedWriter(Output(descriptor))
-        setattr(sys, name, io.TextIOWrapper(raw, encoding, "backslashreplace", "\n", **options))
+        setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", newline="\n", **options))
 
 
 def lost_output() -> OSError | None:

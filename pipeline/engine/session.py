@@ -35,9 +35,9 @@ def session_age_s(processes: Path = PROCESSES) -> float:
     0 where that is unknown, or longer ago than a session lasts: then it is not a session's process.
     """
     try:
-        up_s = float((processes / "uptime").read_text().split()[0])
+        up_s = float((processes / "uptime").read_text(encoding="utf-8").split()[0])
         # The name, in brackets, may hold blanks; the start is field 22 of `man 5 proc_pid_stat`.
-        fields = (processes / "1" / "stat").read_text().rpartition(")")[2].split()
+        fields = (processes / "1" / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         age_s = up_s - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return 0.0

@@ -140,7 +140,7 @@ def open_bundle(run: Run) -> Run:
             raise UserError(
                 f"there is no {source.name} here; make the bundles again: ./run.sh kaggle {run.loaded.name} --predict"
             )
-        for name, wanted in json.loads((source / BUNDLE).read_text())["sha256"].items():
+        for name, wanted in json.loads((source / BUNDLE).read_text(encoding="utf-8"))["sha256"].items():
             if not (source / name).is_file() or sha256_file(source / name) != wanted:
                 raise UserError(f"{source / name} is absent or damaged; copy the bundle again")
             second_name(source / name, one.paths / name)

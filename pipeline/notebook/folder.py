@@ -88,7 +88,7 @@ def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[
     shutil.rmtree(dataset, ignore_errors=True)
     pack = dataset / f"{notebook.slug}{PACK}"
     needed = folder / "requirements.txt"
-    lines = (PROJECT / needed.name).read_text().splitlines(keepends=True)
+    lines = (PROJECT / needed.name).read_text(encoding="utf-8").splitlines(keepends=True)
     write_atomic(needed, "".join(line for line in lines if not OF_TESTS.search(line)))
     members = [(path, Path("project") / inside) for path, inside in (*project_files(), (needed, Path(needed.name)))]
     members += [(path, Path(part) / inside) for part, files in parts.items() for path, inside in files]

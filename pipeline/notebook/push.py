@@ -63,7 +63,7 @@ def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str
     """Creates the dataset or a new version of it, and waits until Kaggle has it; does nothing where it is there."""
     dataset, pack = folder / "dataset", folder / "dataset" / f"{notebook.slug}{PACK}"
     sha256, state = sha256_file(pack), dataset_state(notebook.files, client)
-    known = json.loads((folder / PUSHED).read_text()) if (folder / PUSHED).is_file() else {}
+    known = json.loads((folder / PUSHED).read_text(encoding="utf-8")) if (folder / PUSHED).is_file() else {}
     if known == {"files": notebook.files, "sha256": sha256} and state == READY:
         log(f"{notebook.files} is up to date on Kaggle")
         return
@@ -173,7 +173,7 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders) -> list[Path]:
                 f"the same command again. The session's run is in {shown(run)}"
             )
     for run in runs:
-        (run / FETCHED).write_text(notebook.kernel)
+        (run / FETCHED).write_text(notebook.kernel, encoding="utf-8")
         shutil.rmtree(folders.runs / run.name, ignore_errors=True)
         folders.runs.mkdir(parents=True, exist_ok=True)
         shutil.move(run, folders.runs / run.name)
@@ -189,7 +189,7 @@ def _is_newer(version: int | None, before: int | None) -> bool:
 
 
 def _is_from(run: Path, notebook: Notebook) -> bool:
-    return (run / FETCHED).is_file() and (run / FETCHED).read_text() == notebook.kernel
+    return (run / FETCHED).is_file() and (run / FETCHED).read_text(encoding="utf-8") == notebook.kernel
 
 
 def _session(notebook: Notebook, client: Any) -> Any | None:

@@ -122,13 +122,13 @@ def _run(words: Sequence[str], slug: str) -> int:
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
     print("./run.sh", *words, flush=True)
     with (
-        open(WORKING / f"{slug}.log", "a", buffering=1) as log,
+        open(WORKING / f"{slug}.log", "a", buffering=1, encoding="utf-8") as log,
         subprocess.Popen(
             ["sh", str(PROJECT / "run.sh"), *words],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
         ) as process,
     ):

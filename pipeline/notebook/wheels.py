@@ -43,7 +43,7 @@ def wheels_for_kaggle(folder: Path) -> Path:
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
     options += [f"--platform={platform}" for platform in PLATFORMS]
     command = [*_pip(), "download", "--disable-pip-version-check", *options, f"--dest={partial}", *pins]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(
@@ -58,7 +58,7 @@ def needed_pins() -> list[str]:
     """Returns `name==version` of the packages at run time and of what they need, as far as the image may lack them."""
     from packaging.requirements import Requirement
 
-    lines = parse_requirements((PROJECT / "requirements.txt").read_text())
+    lines = parse_requirements((PROJECT / "requirements.txt").read_text(encoding="utf-8"))
     waiting = [line.name for line in lines if not line.is_for_tests]
     alone = {*ON_THE_IMAGE, *(line.name for line in lines if line.kind == "no-deps")}
     found: dict[str, str] = {}

@@ -170,7 +170,7 @@ class PredictionStore:
     def __init__(self, folder: Path, unpack: Unpack) -> None:
         self.folder, self.unpack = folder, unpack
         try:
-            self.index = json.loads((folder / INDEX).read_text())
+            self.index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             if self.index["format"] != FORMAT or self.index["sha256"] != _sha256_of_index(self.index):
                 raise ValueError("another format, or changed")
         except (OSError, ValueError, KeyError, TypeError):

@@ -144,7 +144,7 @@ def plan_of(run: Run) -> tuple[Phase, ...]:
         return settled_plan(run.loaded, run.folders)
     if run.loaded.config.solver.max_lr != "auto":
         return run.loaded.plan
-    return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text())["max_lr"])
+    return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text(encoding="utf-8"))["max_lr"])
 
 
 def _build_network(run: Run) -> nn.Module:

@@ -145,7 +145,8 @@ def _sessions(run: Run) -> dict[str, float]:
     """Returns the seconds of each session; none where the file is absent or damaged."""
     try:
         return {
-            name: float(seconds) for name, seconds in json.loads((run.paths / CLOCK).read_text())["sessions"].items()
+            name: float(seconds)
+            for name, seconds in json.loads((run.paths / CLOCK).read_text(encoding="utf-8"))["sessions"].items()
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}

@@ -150,10 +150,12 @@ class StepLog:
         self.path, self.every, self.steps_per_epoch = path, every, steps_per_epoch
         self.terms = [name for name in terms if len(terms) > 1]
         # What follows the last line break is a line that a kill or a power cut has cut off.
-        lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
+        lines = path.read_text(encoding="utf-8").split("\n")[1:-1] if path.is_file() else []
         kept = [line for line in lines if _is_before(line, epoch, step)]
         columns = ["epoch", "step", "lr", "loss", *self.terms]
-        if kept and (before := path.read_text().split("\n")[0].split(",")) != columns:  # the plan has changed
+        if (
+            kept and (before := path.read_text(encoding="utf-8").split("\n")[0].split(",")) != columns
+        ):  # the plan has changed
             cells = (dict(zip(before, line.split(","), strict=True)) for line in kept)
             kept = [",".join(row.get(name, "") for name in columns) for row in cells]
         header = ",".join(columns)
@@ -165,7 +167,7 @@ class StepLog:
         if not self.every or ((epoch - 1) * self.steps_per_epoch + step) % self.every:
             return
         terms = [repr(float(loss.terms[name])) if name in loss.terms else "" for name in self.terms]
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(",".join([str(epoch), str(step), repr(lr), repr(float(loss.total)), *terms]) + "\n")
 
 
@@ -173,7 +175,7 @@ def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> N
     """Adds a line on how long the training steps of an epoch took; an epoch that was interrupted has several."""
     if num_samples == 0:
         return
-    before = path.read_text() if path.exists() else "epoch,seconds,samples_per_s\n"
+    before = path.read_text(encoding="utf-8") if path.exists() else "epoch,seconds,samples_per_s\n"
     write_atomic(path, f"{before}{epoch},{seconds:.2f},{num_samples / max(seconds, 1e-9):.2f}\n")
 
 

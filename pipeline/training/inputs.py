@@ -67,12 +67,12 @@ def images_of(run: Run, folder: Path) -> ImageSource:
 def image_facts(run: Run) -> dict[str, Any] | None:
     """Returns what `prepare` measured of the images (images.json); None before it ran."""
     path = run.paths / IMAGES
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def tile_store(run: Run) -> Path:
     """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
-    return run.folders.tiles / json.loads((run.paths / TILES).read_text())["store"]
+    return run.folders.tiles / json.loads((run.paths / TILES).read_text(encoding="utf-8"))["store"]
 
 
 def predicting_checkpoint(run: Run) -> Path:
@@ -82,7 +82,7 @@ def predicting_checkpoint(run: Run) -> Path:
 
 def pseudo_tile_store(run: Run) -> Path:
     """Returns the folder of the tile store with a run's pseudo-labelled images."""
-    return run.folders.tiles / json.loads((run.paths / TILES).read_text())["pseudo_store"]
+    return run.folders.tiles / json.loads((run.paths / TILES).read_text(encoding="utf-8"))["pseudo_store"]
 
 
 def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:

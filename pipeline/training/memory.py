@@ -64,7 +64,7 @@ class MicroBatches:
     def recall(self) -> None:
         """Takes over what an earlier process has found out for the same settings and device."""
         try:
-            found = json.loads(self.path.read_text())
+            found = json.loads(self.path.read_text(encoding="utf-8"))
             known = int(found["accumulate"]) if found["key"] == self.key else 0
         except (OSError, ValueError, KeyError, TypeError):
             return

@@ -286,7 +286,7 @@ def _mark_plain(writer: StoreWriter) -> None:
 
 def _marks_plain(writer: StoreWriter) -> bool:
     path = writer.folder / WITHOUT_TTA
-    return path.is_file() and path.read_text() == writer.key
+    return path.is_file() and path.read_text(encoding="utf-8") == writer.key
 
 
 def _without_tta(member: Run) -> Run:
