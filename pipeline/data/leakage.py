@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,9 @@ _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
 _THUMBNAIL_PIXELS = 32 * 18
 _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
-_ROWS_AT_ONCE = 2048  # images compared per step: 2,048 x 10,000 distances are 80 MB
+MOST_LISTED = 20  # near-duplicates listed of a validation image; of blank tiles every pair is one
+_DISTANCES_AT_ONCE = 2**22  # 16 MB
+_PAIRS_AT_ONCE = 512  # whose thumbnails are compared: 1 MB
 
 
 class Signatures(NamedTuple):
@@ -54,7 +57,7 @@ class Signatures(NamedTuple):
 def near_duplicates(
     images: ImageSource, catalog: pd.DataFrame, split: pd.DataFrame, kept: Path | None = None
 ) -> pd.DataFrame:
-    """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first.
+    """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of near-duplicate pairs; see `alike_pairs`.
 
     Args:
         kept: the file that gets the signatures of all images, for `read_signatures`.
@@ -77,17 +80,47 @@ def near_pairs(
 def alike_pairs(first: Signatures, valid: Signatures, first_column: str) -> pd.DataFrame:
     """Returns the near-duplicates between images and validation images, nearest first.
 
+    Of each validation image the nearest `MOST_LISTED` are listed; identical validation images are compared once.
     Columns: the id of the first, called `first_column`; valid_id; distance.
     """
-    table = []
-    for start in range(0, len(first.ids), _ROWS_AT_ONCE):
-        distances = hamming_distances(first.bits[start : start + _ROWS_AT_ONCE], valid.bits)
-        near, near_valid = np.nonzero(distances <= MAX_DISTANCE)
-        alike = _are_alike(first.thumbnails[start + near], valid.thumbnails[near_valid])
-        for row, column in zip(near[alike], near_valid[alike], strict=True):
-            table.append((first.ids[start + row], valid.ids[column], int(distances[row, column])))
+    looks = np.hstack([valid.bits, valid.thumbnails]).astype(np.uint8)
+    _, rows, look_of = np.unique(looks, axis=0, return_index=True, return_inverse=True)
+    listed = list(_nearest_alike(first, valid.bits[rows], valid.thumbnails[rows]))
+    table = [
+        (first.ids[row], valid_id, distance)
+        for valid_id, look in zip(valid.ids, look_of.ravel(), strict=True)
+        for row, distance in listed[look]
+    ]
     found = pd.DataFrame(table, columns=[first_column, "valid_id", "distance"]).astype({"distance": "int64"})
     return found.sort_values(["distance", "valid_id", first_column], ignore_index=True)
+
+
+def _nearest_alike(
+    first: Signatures, bits_M64: np.ndarray, thumbnails_MT: np.ndarray
+) -> Iterator[list[tuple[int, int]]]:
+    """Yields for each of M images the nearest `MOST_LISTED` of the first that it is like: rows and distances."""
+    step = max(1, _DISTANCES_AT_ONCE // max(1, len(first.ids)))
+    for start in range(0, len(bits_M64), step):
+        distances_MN = hamming_distances(bits_M64[start : start + step], first.bits).astype(np.uint8)
+        for distances, thumbnail in zip(distances_MN, thumbnails_MT[start : start + step], strict=True):
+            near = np.flatnonzero(distances <= MAX_DISTANCE)
+            near = near[np.argsort(distances[near], kind="stable")]
+            found: list[int] = []
+            for place in range(0, len(near), _PAIRS_AT_ONCE):
+                chosen = near[place : place + _PAIRS_AT_ONCE]
+                found += chosen[_are_alike(first.thumbnails[chosen], thumbnail[None])].tolist()
+                if len(found) >= MOST_LISTED:
+                    break
+            yield [(row, int(distances[row])) for row in found[:MOST_LISTED]]
+
+
+def is_capped(valid_ids: Iterable[str]) -> bool:
+    """Returns whether a list of pairs, by their valid_id, may leave out some: one image has `MOST_LISTED` or more.
+
+    >>> is_capped(["a"] * 19 + ["b"] * 19), is_capped(["a"] * 20)
+    (False, True)
+    """
+    return max(Counter(valid_ids).values(), default=0) >= MOST_LISTED
 
 
 def nearest(signatures: Signatures, image_id: str, ids: Collection[str], count: int) -> list[tuple[str, float]]:

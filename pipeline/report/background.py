@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config.plan import Phase
+from pipeline.data.leakage import is_capped
 from pipeline.report.boxes import anchors_part
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
@@ -161,11 +162,11 @@ def split_section(record: Record) -> Html | None:
                 bar(tag("b", digits(metrics.main.mean)), metrics.main.mean or 0.0),
                 *(digits(metrics.mean(name)) for name in names[1:]),
                 f"{metrics.images:,}",
-                f"{metrics.duplicates.get('near_duplicates', 0):,}",
+                f"{metrics.duplicates.get('valid_images_affected', 0):,}",
             )
             for run, metrics in record.split_scores
         ]
-        head = ("run", "split", *map(label_of, names), "images", "near-duplicate pairs")
+        head = ("run", "split", *map(label_of, names), "images", "with near-duplicates")
         parts.append(table(head, rows, "The same settings on each split that was evaluated"))
     other = "slice" if datasets.split.by == "sequence" else "sequence"
     evaluated = {metrics.split.get("by") for _, metrics in record.split_scores}
@@ -182,7 +183,9 @@ def near_duplicates(record: Record) -> str:
         return ""
     pairs, affected = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
     verb = "crosses" if pairs == 1 else "cross"
-    return f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')})"
+    least = "At least " if is_capped(record.leaks["valid_id"]) else ""
+    words = quantity(pairs, "near-duplicate pair")
+    return f"{least}{words} {verb} the split ({quantity(affected, 'validation image')})"
 
 
 def _leakage(record: Record) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from pipeline.data.catalog import build_train_catalog, find_notices, write_table
 from pipeline.data.image_facts import describe, measure
 from pipeline.data.image_source import ImageSource
-from pipeline.data.leakage import near_duplicates
+from pipeline.data.leakage import MOST_LISTED, is_capped, near_duplicates
 from pipeline.data.problems import format_problems
 from pipeline.data.split import make_split
 from pipeline.engine.run import Run
@@ -60,9 +60,10 @@ def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid
     num_leaky = leaks["valid_id"].nunique()
     if not num_leaky:
         return
+    cut = f"; {LEAKAGE} lists at most {MOST_LISTED} of each" if is_capped(leaks["valid_id"]) else ""
     run.log(
         f"leakage: {num_leaky} of {num_valid} validation images have a near-duplicate among the training images, so "
-        f"the score will be too good; {_leakage_fix(run, catalog)}"
+        f"the score will be too good; {_leakage_fix(run, catalog)}{cut}"
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.data.catalog import write_table
-from pipeline.data.leakage import near_pairs
+from pipeline.data.leakage import MOST_LISTED, near_pairs
 from pipeline.data.loaders import available_workers
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
@@ -180,5 +180,6 @@ def _log(run: Run, facts: dict[str, Any]) -> None:
         found = f"{facts['valid_images_affected']} of {facts['valid_images']} validation images"
         run.log(
             f"leakage: {found} have a near-duplicate among the pseudo-labelled images. No member of the teacher was "
-            f"trained on these, but the score will be higher than on new scenes, see {PSEUDO_LEAKAGE}"
+            f"trained on these, but the score will be higher than on new scenes, see {PSEUDO_LEAKAGE} "
+            f"(at most {MOST_LISTED} of each are listed)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
 from pipeline.data.leakage import (
+    MAX_DISTANCE,
+    MOST_LISTED,
+    Signatures,
+    alike_pairs,
+    correlations,
     difference_hash,
     hamming_distances,
+    is_capped,
     near_duplicates,
     nearest,
     read_signatures,
@@ -94,6 +101,40 @@ def test_blank_images_are_alike_only_at_equal_brightness(tmp_path: Path):
     images = {"black": grey[0], "nearly": grey[1], "grey": grey[128]}
     found = near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid={"nearly"}))
     assert pairs(found) == {("black", "nearly")}
+
+
+def signatures(prefix: str, bits: np.ndarray, thumbnails: np.ndarray) -> Signatures:
+    return Signatures([f"{prefix}{index}" for index in range(len(bits))], bits, thumbnails.astype(np.float32))
+
+
+def test_of_identical_images_so_many_are_listed_that_the_list_grows_as_their_number():
+    blank = [
+        signatures(side, np.zeros((num, 64), bool), np.zeros((num, 576))) for side, num in (("t", 6000), ("v", 1500))
+    ]
+    tracemalloc.start()
+    found = alike_pairs(*blank, "train_id")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["valid_id"].value_counts().tolist() == [MOST_LISTED] * 1500 and is_capped(found["valid_id"])
+    assert peak < 60e6, "a list of all 9 million pairs takes a gigabyte"
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), num_first=st.integers(0, 60), num_valid=st.integers(0, 12), flips=st.integers(0, 14))
+def test_the_list_holds_the_nearest_of_all_pairs_that_are_alike(seed: int, num_first: int, num_valid: int, flips: int):
+    rng = np.random.default_rng(seed)
+    scenes = rng.integers(0, 256, (2, 576))
+    first, valid = (
+        signatures(side, rng.random((num, 64)) < flips / 64, np.clip(scenes[rng.integers(0, 2, num)], 3, 250))
+        for side, num in (("t", num_first), ("v", num_valid))
+    )
+    found = alike_pairs(first, valid, "train_id")
+    for index, valid_id in enumerate(valid.ids):
+        distances = hamming_distances(first.bits, valid.bits[index : index + 1])[:, 0]
+        alike = correlations(first.thumbnails, valid.thumbnails[index : index + 1]) > 0.9
+        expected = sorted(distances[alike & (distances <= MAX_DISTANCE)].tolist())[:MOST_LISTED]
+        own = found[found["valid_id"] == valid_id]
+        assert own["distance"].tolist() == expected and own["train_id"].is_unique
 
 
 def test_images_outside_a_quick_split_take_no_part(tmp_path: Path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.data.leakage import MOST_LISTED
 from pipeline.report import background
 from pipeline.report.figure import encode_png
 from pipeline.report.markup import VOID_TAGS
@@ -193,6 +194,12 @@ def test_numbers_agree_with_their_nouns(finished_run, quick_plots):
     words = read(write_page(run_of(loaded))).words
     assert "1 near-duplicate pair crosses the split (1 validation image): " in words
     assert "1 near-duplicate pair crosses the split (1 validation image); the images of" in words
+    rows = [[f"000000_{index:03d}", "000004_001", 0] for index in range(MOST_LISTED)]
+    write_csv(folder / "leakage.csv", ["train_id", "valid_id", "distance"], rows)
+    assert (
+        "At least 20 near-duplicate pairs cross the split (1 validation image)"
+        in read(write_page(run_of(loaded))).words
+    )
 
 
 def test_evaluating_on_another_split_is_said_to_train_again(finished_page):
