@@ -65,6 +65,7 @@ KINDS = {
     "ap50": Kind("AP50", "all", "boxes", "image_ap", f"{_ALL}, at an IoU of 0.5"),
     "ap75": Kind("AP75", "all", "boxes", "image_ap", f"{_ALL}, at an IoU of 0.75"),
     "image_ap": Kind("AP of single images", "image", "boxes", "image_ap", f"{_IMAGE}, mean over IoU thresholds"),
+    "box_fbeta": Kind("F-beta of boxes", "all", "boxes", "image_ap", f"{_ALL}, mean over IoU thresholds"),
 }
 LABELS = {name: kind.label for name, kind in KINDS.items()}  # by the name that files and configs use
 PER_IMAGE = ("dice", "iou")  # of those that are always computed, the ones that a single image has

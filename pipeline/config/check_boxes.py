@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Keys about masks; None by default.
 OF_MASKS = ("masks", "annotators", "mask_folder", "mask_values", "valid_region", "ignore_index")
 GROUPS_OF_MASKS = ("objects", "convention")
+LEAST_OF_MASKS = 0.5  # IoU; below it, two objects could hit the same one
 OF_CSV = ("id_column", "class_column", "columns", "box_column", "order", "normalised")
 
 
@@ -36,6 +37,8 @@ def label_problems(competition: Competition, of_boxes: tuple[str, ...]) -> Probl
                 "SCORE",
                 f"{competition.score} is a score for boxes, but TASK is segmentation; write for example dice or iou",
             )
+        if (least := min(competition.score_options.thresholds, default=1.0)) < LEAST_OF_MASKS:
+            yield "SCORE_OPTIONS.THRESHOLDS", f"found {least:g}, expected {LEAST_OF_MASKS} or more, except with boxes"
         return
     if competition.boxes is None:
         yield "BOXES", "is missing; TASK: boxes needs it, for example BOXES: {COCO: train.json}"

@@ -135,9 +135,9 @@ class Objects:
 ScoreName = Literal[
     "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
     "pixel_accuracy", "boundary_f", "surface_dice", "hausdorff_dice", "uw_madison", "mask_ap", "object_ap",
-    "object_fbeta", "ap", "ap50", "ap75", "image_ap",
+    "object_fbeta", "ap", "ap50", "ap75", "image_ap", "box_fbeta",
 ]  # fmt: skip
-OF_BOXES = ("ap", "ap50", "ap75", "image_ap")  # the scores of TASK: boxes; all others are of masks
+OF_BOXES = ("ap", "ap50", "ap75", "image_ap", "box_fbeta")  # the scores of TASK: boxes; all others are of masks
 # Of whole volumes, each the images of a sequence. Value: the score of single images that stands in for it.
 OF_VOLUMES = {"uw_madison": "hausdorff_dice"}
 
@@ -147,14 +147,16 @@ class ScoreOptions:
     """The numbers that some scores need.
 
     Attributes:
-        beta: of `fbeta` and `object_fbeta`; below 1 a pixel or object that is wrong costs more than one that is missed.
+        beta: of `fbeta`, `object_fbeta` and `box_fbeta`; below 1 a pixel, object or box that is wrong costs more than
+            one that is missed.
         tolerance: of `boundary_f` and `surface_dice`, pixels.
-        thresholds: of `mask_ap`, `object_ap` and `object_fbeta`: IoU above which a mask or object is a hit.
+        thresholds: of `mask_ap`, `object_ap` and `object_fbeta`: IoU above which a mask or object is a hit; of
+            `box_fbeta`: IoU from which on a box is one. Only boxes may have some below 0.5.
     """
 
     beta: Annotated[float, Range(above=0)] = 1.0
     tolerance: Annotated[float, Range(least=0)] = 2.0
-    thresholds: tuple[Annotated[float, Range(least=0.5, most=0.99)], ...] = (
+    thresholds: tuple[Annotated[float, Range(above=0, most=0.99)], ...] = (
         *(0.5, 0.55, 0.6, 0.65, 0.7),
         *(0.75, 0.8, 0.85, 0.9, 0.95),
     )
@@ -163,9 +165,9 @@ class ScoreOptions:
 SCORE_DEFAULTS = ScoreOptions()
 # Which scores each option is of.
 OPTION_OF = {
-    "beta": ("fbeta", "object_fbeta"),
+    "beta": ("fbeta", "object_fbeta", "box_fbeta"),
     "tolerance": ("boundary_f", "surface_dice"),
-    "thresholds": ("mask_ap", "object_ap", "object_fbeta"),
+    "thresholds": ("mask_ap", "object_ap", "object_fbeta", "box_fbeta"),
 }
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.detection.box_fbeta import fbeta_curve
 from pipeline.detection.boxes import Boxes, Detections
 from pipeline.detection.coco_scores import CocoScores
 from pipeline.detection.hits import THRESHOLDS, Hits, check_images, pooled_hits
@@ -76,16 +77,12 @@ def f1_of_hits(hits: Hits) -> BestF1:
     """
     if hits.num_true == 0:
         return BestF1(np.nan, np.nan, np.nan, np.nan)
-    right_N = np.cumsum(hits.is_hit[0])
-    kept_N = np.cumsum(~hits.is_ignored[0])
-    f1_N = 2 * right_N / (kept_N + hits.num_true)
-    is_last_N = np.append(hits.scores[1:] != hits.scores[:-1], True)[: len(f1_N)]  # equal scores are kept together
-    f1_N = np.where(is_last_N, f1_N, 0)
+    f1_N = fbeta_curve(hits)
     if f1_N.max(initial=0) == 0:
         return BestF1(np.nan, 0.0, np.nan, 0.0)
     best = int(f1_N.argmax())
-    right = float(right_N[best])
-    return BestF1(float(hits.scores[best]), float(f1_N[best]), right / float(kept_N[best]), right / hits.num_true)
+    right, kept = (float(values_TN[0, : best + 1].sum()) for values_TN in (hits.is_hit, ~hits.is_ignored))
+    return BestF1(float(hits.scores[best]), float(f1_N[best]), right / kept, right / hits.num_true)
 
 
 def thresholds_by_f1(

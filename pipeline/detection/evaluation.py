@@ -14,11 +14,12 @@ import pandas as pd
 
 from pipeline.detection.box_source import boxes_of
 from pipeline.detection.boxes import Boxes, Detections
-from pipeline.detection.coco_scores import CocoScores, coco_scores, image_ap, mean_image_ap
+from pipeline.detection.coco_scores import CocoScores, coco_scores, image_ap
 from pipeline.detection.curves import CURVE_IOUS, best_f1, precision_curves, thresholds_by_f1
 from pipeline.detection.error_kinds import KINDS, MISSED, ImageErrors, confusion_matrix, count_errors, image_errors
 from pipeline.detection.geometry import scaled
 from pipeline.detection.panels import draw_panel
+from pipeline.detection.set_scores import set_scores
 from pipeline.engine.run import Run
 from pipeline.paths import BOX_FACTS, CONFUSION, PANELS
 from pipeline.report.figure import write_image
@@ -28,7 +29,6 @@ from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
 
 NUM_PANELS = 3  # of each: best, median, worst
-BY_CLASS = ("ap", "ap50", "ap75")
 BACKGROUND = "background"
 
 
@@ -54,8 +54,7 @@ def evaluation_of(
     competition = run.loaded.competition
     classes, scored = competition.class_names, competition.scored_indices
     scores = coco_scores(truth, found, classes)
-    values = {name: np.array(scores.by_class[name]) for name in BY_CLASS}
-    families = score_table(values | {"image_ap": mean_image_ap(truth, found, len(classes))}, classes, scored)
+    families = score_table(set_scores(scores, truth, found, competition), classes, scored)
     metrics = {
         "images": len(rows),
         "score": competition.score,

@@ -106,9 +106,19 @@ def partners(overlaps_NM: np.ndarray, is_crowd_M: np.ndarray, thresholds: Sequen
     return result_TN
 
 
-def hits_of(truth: Boxes, found: Detections, index: int, thresholds: Sequence[float] | np.ndarray = THRESHOLDS) -> Hits:
-    """Returns the hits of a class in an image; only the `MOST` detections with the highest scores count."""
-    own, own_truth = found.keep(np.flatnonzero(found.classes == index)[:MOST]), truth.keep(truth.classes == index)
+def hits_of(
+    truth: Boxes,
+    found: Detections,
+    index: int,
+    thresholds: Sequence[float] | np.ndarray = THRESHOLDS,
+    most: int | None = MOST,
+) -> Hits:
+    """Returns the hits of a class in an image.
+
+    Args:
+        most: how many detections count, those with the highest scores; None: all.
+    """
+    own, own_truth = found.keep(np.flatnonzero(found.classes == index)[:most]), truth.keep(truth.classes == index)
     partners_TN = partners(overlaps(own.xyxy, own_truth), own_truth.is_crowd, thresholds)
     is_taken_TN = partners_TN >= 0
     is_ignored_TN = is_taken_TN & np.append(own_truth.is_crowd, False)[partners_TN]
@@ -119,7 +129,13 @@ def pooled_hits(
     truth: Mapping[str, Boxes], detections: Mapping[str, Detections], index: int, thresholds: Sequence[float]
 ) -> Hits:
     """Returns the hits of a class over images, by falling score; equal scores in the order of the image ids."""
-    parts = [hits_of(truth[name], detections.get(name, NOTHING_FOUND), index, thresholds) for name in sorted(truth)]
+    return pooled(
+        [hits_of(truth[name], detections.get(name, NOTHING_FOUND), index, thresholds) for name in sorted(truth)]
+    )
+
+
+def pooled(parts: Sequence[Hits]) -> Hits:
+    """Returns the hits of several images as one, by falling score; equal scores in the order of the images."""
     scores_N = np.concatenate([part.scores for part in parts])
     order = np.argsort(-scores_N, kind="stable")
     is_hit_TN, is_ignored_TN = (

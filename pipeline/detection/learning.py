@@ -14,11 +14,12 @@ from pipeline.config.load import Loaded
 from pipeline.config.loss_mix import parse_mix, term_parts, term_settings
 from pipeline.config.schema import Detections as Settings
 from pipeline.detection.boxes import Boxes, Detections
-from pipeline.detection.coco_scores import coco_scores, mean_image_ap
+from pipeline.detection.coco_scores import coco_scores
 from pipeline.detection.dense import BoxTargets, Dense, join_outputs
 from pipeline.detection.networks import decoded, detector_of, seen_size
 from pipeline.detection.samples import BoxLabels, labels_to, split_labels
 from pipeline.detection.selection import select
+from pipeline.detection.set_scores import set_scores
 from pipeline.engine.run import Run
 from pipeline.task import Criterion, Learning, Loss, Score, Scores
 
@@ -95,13 +96,12 @@ class BoxScorer:
         self.truth += collected["truth"]
 
     def scores(self) -> Scores:
-        """Returns AP, AP50 and AP75 of all images at once."""
+        """Returns the scores of all images at once."""
         names = [str(number) for number in range(len(self.truth))]
         truth, found = (dict(zip(names, own, strict=True)) for own in (self.truth, self.found))
         scores = coco_scores(truth, found, self.classes)
-        values = {name: scores.by_class[name] for name in ("ap", "ap50", "ap75")}
-        values["image_ap"] = mean_image_ap(truth, found, len(self.classes)).tolist()
-        by_name = {name: score_of(own, self.scored) for name, own in values.items()}
+        values = set_scores(scores, truth, found, self.loaded.competition, self.loaded.config.solver.monitor)
+        by_name = {name: score_of(own.tolist(), self.scored) for name, own in values.items()}
         ap = by_name["ap"].classes
         known = [0.0 if math.isnan(value) else value for value in ap]
         return Scores(by_name, known, [value != 0 for value in ap])

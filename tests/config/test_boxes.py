@@ -52,7 +52,7 @@ def test_boxes_have_no_background_and_are_scored_by_ap_unless_another_score_is_g
         ({"submission": Submission("png_masks")}, "SUBMISSION.FORMAT: png_masks stores masks"),
         (
             {"score": "dice"},
-            "SCORE: dice is a score for masks, but TASK is boxes; write one of ap, ap50, ap75, image_ap",
+            "SCORE: dice is a score for masks, but TASK is boxes; write one of ap, ap50, ap75, image_ap, box_fbeta",
         ),
         ({"boxes": None}, "BOXES: is missing; TASK: boxes needs it"),
         ({"boxes": BoxForm()}, "BOXES: found none of them, expected exactly one of COCO, VOC, YOLO, CSV, NUSCENES"),

@@ -117,12 +117,13 @@ def test_a_number_of_another_score_is_refused(configs):
     assert (contour.score, contour.score_options.tolerance, contour.score_options.beta) == ("boundary_f", 3, 1)
     path.write_text(f"{text}SCORE: boundary_f\nSCORE_OPTIONS: {{BETA: 0.5}}\n")
     with pytest.raises(
-        UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta or object_fbeta, and SCORE is boundary_f"
+        UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta or object_fbeta or box_fbeta, and SCORE is "
     ):
         load_competition("contour")
     assert "give one IoU or more" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
     path.write_text(f"{text}SCORE: mask_ap\nSCORE_OPTIONS: {{THRESHOLDS: [0.4]}}\n")
-    with pytest.raises(UserError, match=r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS"):
+    message = r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS: found 0.4, expected 0.5 or more, except with boxes"
+    with pytest.raises(UserError, match=message):
         load_competition("contour")
 
 

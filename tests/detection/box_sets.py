@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -52,8 +52,13 @@ def random_set(seed: int, num_images: int = 12, num_classes: int = 4, **options:
     return {name: image[0] for name, image in images.items()}, {name: image[1] for name, image in images.items()}
 
 
-def reference_scores(truth: Mapping[str, Boxes], found: Mapping[str, Detections], num_classes: int) -> COCOeval:
-    """pycocotools after its evaluation; -1 is what is undefined."""
+def reference_scores(
+    truth: Mapping[str, Boxes],
+    found: Mapping[str, Detections],
+    num_classes: int,
+    thresholds: Sequence[float] | None = None,
+) -> COCOeval:
+    """pycocotools after its evaluation; -1 is what is undefined. With thresholds of IoU: after its matching."""
     numbers = {name: number for number, name in enumerate(sorted(truth), start=1)}
     annotations, results = [], []
     for name, number in numbers.items():
@@ -76,7 +81,11 @@ def reference_scores(truth: Mapping[str, Boxes], found: Mapping[str, Detections]
         }
         labels.createIndex()
         evaluator = COCOeval(labels, labels.loadRes(results), "bbox")
+        if thresholds is not None:
+            evaluator.params.iouThrs = np.array(thresholds)
         evaluator.evaluate()
+        if thresholds is not None:
+            return evaluator
         evaluator.accumulate()
         evaluator.summarize()
     return evaluator

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.config.competition import ScoreOptions
 from pipeline.config.load import load
 from pipeline.config.loss_mix import parse_mix
+from pipeline.detection.box_fbeta import box_fbeta
 from pipeline.detection.boxes import make_boxes, make_detections
 from pipeline.detection.coco_scores import coco_scores, image_scores
 from pipeline.detection.learning import BoxScorer, mixed_loss, score_of, seen_targets
@@ -80,6 +84,20 @@ def test_the_scores_of_a_validation_are_cocos_over_all_images_at_once():
         assert own.classes == pytest.approx(expected.by_class[name], nan_ok=True)
         assert own.mean == pytest.approx(np.mean(expected.by_class[name][:2]))
     assert scores.has_hit == [True] * 3 and scores.class_scores == pytest.approx(expected.by_class["ap"])
+
+
+def test_the_fbeta_of_boxes_is_a_score_where_it_is_the_competitions_or_is_watched():
+    truth, found = random_set(3, num_classes=3)
+    own = scorer(truth, found)
+    options = ScoreOptions(beta=2.0, thresholds=(0.3, 0.5))
+    competition = replace(own.loaded.competition, score="box_fbeta", score_options=options)
+    own.loaded = replace(own.loaded, competition=competition)
+    expected = box_fbeta(truth, found, 3, options)
+    assert own.scores().by_name["box_fbeta"].classes == expected.tolist()
+    assert own.scores().by_name["box_fbeta"].mean == pytest.approx(expected[:2].mean())
+    watching = scorer(truth, found)
+    watching.loaded = load("BccdR", ("SOLVER.MONITOR=valid_box_fbeta",))
+    assert "box_fbeta" in watching.scores().by_name
 
 
 def test_a_validation_in_two_processes_has_the_scores_of_one():

@@ -1,6 +1,7 @@
 """The local score of a submission of boxes, against true boxes.
 
-In: a submission, and the labels of its images. Out: the scores of COCO over the submitted classes.
+In: a submission, and the labels of its images. Out: the scores of COCO over the submitted classes, and the
+competition's own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pipeline.detection.submission.kinds import KINDS, images_in, keys_of
 from pipeline.detection.submission.truth import names_only_boxes, open_truth, true_boxes
 from pipeline.engine.run import named
 from pipeline.errors import UserError
-from pipeline.scores import LABELS
+from pipeline.scores import LABELS, score_table
 from pipeline.submission.file import Sizes, find_hints, submitted_sizes
 from pipeline.submission.formats import Format, format_of_file
 
@@ -77,12 +78,13 @@ def score_file(
     # By name, imported here: it needs a package that no other command on submissions needs.
     scores = named("pipeline.detection.coco_scores:coco_scores")(kept, found, competition.class_names)
     scored = [competition.classes[index] for index in competition.scored_indices]
-    return {
-        "images": len(kept),
-        "score": competition.score,
-        "scored": scored,
-        "scores": {name: _family(name, scores, competition) for name in scores.numbers},
-    }
+    families = {name: _family(name, scores, competition) for name in scores.numbers}
+    if competition.score not in families:  # COCO has no such number
+        values_C = named("pipeline.detection.set_scores:set_scores")(scores, kept, found, competition)[
+            competition.score
+        ]
+        families |= score_table({competition.score: values_C[list(competition.scored_indices)]}, scored)
+    return {"images": len(kept), "score": competition.score, "scored": scored, "scores": families}
 
 
 def _family(name: str, scores: Any, competition: Competition) -> dict[str, Any]:

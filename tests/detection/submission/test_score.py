@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.config.box_form import BoxForm
+from pipeline.config.competition import ScoreOptions
 from pipeline.detection.boxes import make_detections
 from pipeline.detection.submission.score import score_file
 from pipeline.errors import UserError
@@ -198,6 +199,20 @@ def test_a_file_of_the_truth_scores_one_and_a_missed_image_costs(tmp_path, label
     assert scores["ap"]["mean"] == scores["ap50"]["mean"] == 1
     scores = score(write(tmp_path / "b.json", {"a": exact["a"]}, competition), labels, competition)["scores"]
     assert scores["ap"]["classes"] == {"car": 1, "bus": 0, "bicycle": 1}
+
+
+def test_the_competitions_own_score_is_there_where_coco_has_no_such_number(tmp_path, labels):
+    found = {"a": make_detections([[10, 20, 60, 50], [0, 0, 9, 9]], [0.9, 0.8], [0, 0]), "b": NONE}
+    own = {"score": "box_fbeta", "score_options": ScoreOptions(beta=2.0, thresholds=(0.3,))}
+    competition = make_competition("COCO", **own)
+    content = score(write(tmp_path / "a.json", found, competition), labels, competition)
+    wanted = {"car": pytest.approx(5 / 6), "bus": 0, "bicycle": 0}
+    assert content["scores"]["box_fbeta"]["classes"] == wanted and content["score"] == "box_fbeta"
+    assert content["scores"]["box_fbeta"]["mean"] == pytest.approx(5 / 18)
+    competition = make_competition("COCO", score="image_ap", submitted=("car", "bus"))
+    content = score(write(tmp_path / "a.json", found, competition), labels, competition)
+    assert content["scores"]["image_ap"]["classes"] == {"car": pytest.approx(1), "bus": 0}
+    assert content["scores"]["image_ap"]["mean"] == pytest.approx(0.5)
 
 
 def test_the_size_of_an_image_is_that_of_its_file(tmp_path, labels, compared):

@@ -1,0 +1,36 @@
+"""The scores of a set of images that a run with boxes reports, by class.
+
+Letters: C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.config.competition import Competition
+from pipeline.detection.box_fbeta import box_fbeta
+from pipeline.detection.boxes import Boxes, Detections
+from pipeline.detection.coco_scores import BY_CLASS, CocoScores, mean_image_ap
+from pipeline.scores import score_of
+
+
+def set_scores(
+    scores: CocoScores,
+    truth: Mapping[str, Boxes],
+    found: Mapping[str, Detections],
+    competition: Competition,
+    monitor: str = "valid_loss",
+) -> dict[str, np.ndarray]:
+    """Returns each score's value per class, float64 (C,): the APs, and F-beta where it is SCORE or is watched.
+
+    Args:
+        scores: COCO's, of the same images.
+        monitor: SOLVER.MONITOR.
+    """
+    values = {name: np.array(scores.by_class[name]) for name in BY_CLASS}
+    values["image_ap"] = mean_image_ap(truth, found, competition.num_classes)
+    if "box_fbeta" in (competition.score, score_of(monitor)):
+        values["box_fbeta"] = box_fbeta(truth, found, competition.num_classes, competition.score_options)
+    return values
