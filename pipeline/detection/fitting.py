@@ -2,28 +2,50 @@
 
 In: detections of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the detections of a test image into what is submitted.
+
+Letters: I images, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from pipeline.config.competition import ScoreOptions
+from pipeline.detection.box_fbeta import best_threshold, fbeta_of, fbeta_parts, hits_by_image, tally
 from pipeline.detection.box_source import boxes_of
-from pipeline.detection.boxes import Boxes, Detections
-from pipeline.detection.coco_scores import image_ap
-from pipeline.detection.curves import thresholds_by_f1
+from pipeline.detection.boxes import Detections
 from pipeline.detection.ensembling import Recipe, combine, for_members, found_recipe
+from pipeline.detection.hits import Hits
 from pipeline.engine.run import Run
 from pipeline.intervals import Interval, assign_folds, group_numbers, interval
-from pipeline.scores import LABELS, per_image_score
+from pipeline.scores import LABELS, mean_scored
 from pipeline.task import HeldOut, MakeEach
 
 NUM_FOLDS = 5
+FITTED = "box_fbeta"  # the score that thresholds can raise; AP ranks detections, and needs all of them
+
+
+class ClassFit(NamedTuple):
+    """The threshold of a class.
+
+    Attributes:
+        least: fitted on all images.
+        before: the F-beta of all detections.
+        after: that with thresholds which were fitted on other images.
+        gain: from `before` to `after`.
+        in_sample: the gain by `least` on the images that it was fitted on.
+    """
+
+    least: float
+    before: float
+    after: float
+    gain: Interval
+    in_sample: float
 
 
 def fit_decoding(
@@ -34,31 +56,27 @@ def fit_decoding(
     found: Mapping[str, Any] | None,
     make_each: MakeEach,
 ) -> dict[str, Any]:
-    """Returns the score thresholds by class that improve the score out of fold; see `Task`.
+    """Returns the score thresholds by class that improve SCORE: box_fbeta out of fold; see `Task`.
 
-    The threshold of a class is the one with the best F1. It is adopted only if the whole interval of its gain is above
-    0.
+    The threshold of a class is the one of its highest F-beta. It is adopted only if the whole interval of its gain is
+    above 0. With another score nothing is fitted.
     """
     competition, labels = run.loaded.competition, boxes_of(run, folder)
+    if competition.score != FITTED:
+        words = f"No score threshold was fitted: {LABELS[competition.score]} never gains from dropping boxes"
+        run.log(words)
+        return {"rules": [], "gains": {}, "in_sample": {}, "survived": None, "words": words}
     truth = {row.id: labels.read(row) for row in rows.itertuples()}
     made = make_each("combined", lambda image_id, predictions: {"members": list(predictions)})
     recipe = None if found is None else found_recipe(run, found)
-    detections = {
-        image_id: _combined(run, recipe, made(image_id)["members"], held_out[image_id]) for image_id in rows["id"]
-    }
+    detections = {image_id: _combined(run, recipe, made(image_id)["members"], held_out[image_id]) for image_id in truth}
     groups = group_numbers(rows["id"], rows["sequence"])
-    folds, ids = assign_folds(groups, NUM_FOLDS), rows["id"].tolist()
-    gains_IC = np.full((len(ids), competition.num_classes), np.nan)
-    for fold in range(NUM_FOLDS):
-        inside = [image_id for image_id, own in zip(ids, folds, strict=True) if own != fold]
-        if len(inside) in (0, len(ids)):
-            continue
-        least_C = _fit(inside, truth, detections, competition.num_classes)
-        for number in np.flatnonzero(folds == fold):
-            gains_IC[number] = _gain(truth[ids[number]], detections[ids[number]], least_C)
-    least_C = _fit(ids, truth, detections, competition.num_classes)
-    inside_IC = np.array([_gain(truth[image_id], detections[image_id], least_C) for image_id in ids])
-    return _facts(run, gains_IC, inside_IC, groups, least_C)
+    fits = {}
+    for index, name in enumerate(competition.class_names):
+        parts = hits_by_image(truth, detections, index, competition.score_options.thresholds)
+        if not np.isnan(fbeta_of(tally(parts), competition.score_options.beta)):
+            fits[name] = fit_class(parts, groups, competition.score_options)
+    return _facts(run, fits)
 
 
 def _combined(run: Run, recipe: Recipe | None, members: Sequence[Detections], numbers: Sequence[int]) -> Detections:
@@ -67,17 +85,22 @@ def _combined(run: Run, recipe: Recipe | None, members: Sequence[Detections], nu
     return combine(members, for_members(recipe, numbers), run.loaded.config.predict.detections.most)
 
 
-def _fit(
-    ids: Sequence[str], truth: Mapping[str, Boxes], found: Mapping[str, Detections], num_classes: int
-) -> np.ndarray:
-    own = ({image_id: by_id[image_id] for image_id in ids} for by_id in (truth, found))
-    return np.array(thresholds_by_f1(*own, num_classes))
+def fit_class(parts: Sequence[Hits], groups: np.ndarray, options: ScoreOptions) -> ClassFit:
+    """Returns the threshold of a class that has an F-beta.
 
-
-def _gain(truth: Boxes, found: Detections, least_C: np.ndarray) -> np.ndarray:
-    """Returns the change in each class's AP in one image when boxes are dropped, (C,); NaN where it has no AP."""
-    kept = above(found, least_C)
-    return image_ap(truth, kept, len(least_C)) - image_ap(truth, found, len(least_C))
+    Args:
+        parts: its hits in each image.
+        groups: int (I,), the sequence of each image.
+    """
+    folds, least_I = assign_folds(groups, NUM_FOLDS), np.zeros(len(parts))
+    for fold in np.unique(folds):
+        others = [part for part, own in zip(parts, folds, strict=True) if own != fold]
+        least_I[folds == fold] = best_threshold(others, options.beta) if others else 0.0
+    least = best_threshold(parts, options.beta)
+    plain, unseen, fitted = (tally(parts, own) for own in (0.0, least_I, least))
+    gains_I = fbeta_parts(unseen, options.beta) - fbeta_parts(plain, options.beta)
+    before, after, inside = (fbeta_of(counted, options.beta) for counted in (plain, unseen, fitted))
+    return ClassFit(least, before, after, interval(gains_I, groups), inside - before)
 
 
 def above(found: Detections, least_C: np.ndarray) -> Detections:
@@ -85,27 +108,30 @@ def above(found: Detections, least_C: np.ndarray) -> Detections:
     return found.keep(found.scores >= least_C[found.classes])
 
 
-def _facts(
-    run: Run, gains_IC: np.ndarray, inside_IC: np.ndarray, groups: np.ndarray, least_C: np.ndarray
-) -> dict[str, Any]:
-    classes, label = run.loaded.competition.class_names, LABELS[per_image_score(run.loaded.competition.score)]
-    gains: dict[str, Interval] = {}
-    for index, name in enumerate(classes):
-        known = ~np.isnan(gains_IC[:, index])
-        if known.any():
-            gains[name] = interval(gains_IC[known, index], groups[known])
-    adopted = [name for name, own in gains.items() if own.low > 0]
-    in_sample = {name: float(np.nanmean(inside_IC[:, classes.index(name)])) for name in gains}
-    total, inside = sum(gains[name].mean for name in adopted), sum(in_sample[name] for name in adopted)
+def _facts(run: Run, fits: Mapping[str, ClassFit]) -> dict[str, Any]:
+    competition, label = run.loaded.competition, LABELS[FITTED]
+    adopted = [name for name, own in fits.items() if own.gain.low > 0]
+    total, inside = sum(fits[name].gain.mean for name in adopted), sum(fits[name].in_sample for name in adopted)
+    scored = [name for name in (competition.class_names[index] for index in competition.scored_indices) if name in fits]
+    before = [fits[name].before for name in scored]
+    after = [fits[name].after if name in adopted else fits[name].before for name in scored]
+    means = [float(mean_scored(values)) for values in (before, after)]
     listed = ", ".join(adopted) if adopted else "no class"
     words = f"Dropping boxes below a score threshold improves the {label} on unseen sequences for {listed}"
+    if adopted:
+        words += f": from {means[0]:.4f} to {means[1]:.4f} over the scored classes"
     run.log(words)
-    rules = [{"class": name, "measure": "score", "least": float(least_C[classes.index(name)])} for name in adopted]
     return {
-        "rules": rules,
-        "gains": {name: vars(own) for name, own in gains.items()},
-        "in_sample": in_sample,
+        "rules": [{"class": name, "measure": "score", "least": fits[name].least} for name in adopted],
+        "gains": {name: vars(own.gain) for name, own in fits.items()},
+        "in_sample": {name: own.in_sample for name, own in fits.items()},
         "survived": total / inside if adopted and inside > 0 else None,
+        "score": {
+            "label": label,
+            "before": dict(zip(scored, before, strict=True)),
+            "after": dict(zip(scored, after, strict=True)),
+            "means": means,
+        },
         "words": words,
     }
 

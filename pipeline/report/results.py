@@ -247,6 +247,7 @@ def decoding_tables(decoded: Mapping[str, Any], words: Words) -> Html:
     if "rules" in decoded:
         adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
         parts.append(_fitted_classes(decoded, adopted, words.left_out, words.about_left_out))
+        parts.append(tag("p", decoded["words"]) if "score" in decoded else None)
     if "components" in decoded:
         parts.append(_components(decoded["components"]))
     if "objects" in decoded:

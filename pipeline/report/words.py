@@ -54,7 +54,7 @@ OF_BOXES = Words(
     checked="ids, rows, classes, scores and boxes are right",
     counted=("boxes, all",),
     left_out="dropped where",
-    about_left_out="Boxes dropped: gain in the AP of their class in single images",
+    about_left_out="Boxes dropped: gain in the F-beta of their class",
     absent=("Suspicious", "Errors", "Calibration", "Pseudo-labels"),
 )
 

@@ -13,7 +13,7 @@ from pipeline.report.boxes import confused
 from pipeline.report.figure import DARK, LIGHT
 from pipeline.report.page import write_page
 from pipeline.report.record import Record
-from pipeline.report.results import never_predicted
+from pipeline.report.results import decoding_tables, never_predicted
 from pipeline.report.words import OF_BOXES, OF_PIXELS, words_of
 from pipeline.scores import LABELS
 from tests.report.small_run import mark_stages, write_csv
@@ -116,6 +116,18 @@ def test_ap_has_no_interval_and_that_of_single_images_has_one(box_run):
     words = read(write_page(run_of(box_run[0]))).words
     assert "No interval: AP is of all images at once. The mean AP of single images is 0." in words
     assert "with a 95 % interval from 0." in words
+
+
+def test_thresholds_of_scores_are_shown_with_their_gain_and_the_fbeta_before_and_after():
+    words = "Dropping boxes improves the F-beta of boxes: from 0.2735 to 0.7963"
+    rules = [{"class": "WBC", "measure": "score", "least": 0.31}]
+    gains = {"WBC": {"mean": 0.74, "low": 0.68, "high": 0.81, "num_groups": 87}}
+    fitted = {"rules": rules, "gains": gains, "in_sample": {"WBC": 0.75}, "survived": 0.99, "words": words}
+    shown = str(decoding_tables(fitted | {"score": {}}, OF_BOXES))
+    for text in ("gain in the F-beta of their class", "score below 0.31", "+0.7400", "+0.6800", words):
+        assert text in shown
+    nothing = {"rules": [], "gains": {}, "in_sample": {}, "survived": None, "words": "No score threshold was fitted"}
+    assert str(decoding_tables(nothing, OF_BOXES)).count("No score threshold was fitted") == 1
 
 
 def test_a_class_that_is_never_predicted_is_named_and_the_background_is_no_class(box_run):
