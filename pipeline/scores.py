@@ -241,6 +241,34 @@ def mean_scored(values: np.ndarray | Sequence[float], scored: Sequence[int] | No
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
+def image_parts(values_IC: np.ndarray, scored: Sequence[int] | None = None) -> np.ndarray:
+    """Returns what each image adds to a score of single images, float64 (I,); their mean over images is the score.
+
+    The score is the mean over the scored classes of the mean over those images that have a value of the class. An
+    image's part is this score plus the image's deviations from the means of its classes, which count more where fewer
+    images have the class (the linearisation of the score). Of images that have all classes it is their own mean, and an
+    image without a value adds nothing to the score. All are NaN where no image has a value.
+
+    Args:
+        values_IC: a score per image and class; NaN where an image has none.
+        scored: indices of the scored classes; None: all.
+
+    >>> parts = image_parts(np.array([[0.5, 1.0], [0.25, np.nan], [0.75, np.nan]]))
+    >>> parts.tolist(), float(parts.mean())
+    ([0.75, 0.625, 0.875], 0.75)
+    """
+    values_IC = np.asarray(values_IC, np.float64)
+    values_IC = values_IC if scored is None else values_IC[:, list(scored)]
+    is_known_IC = ~np.isnan(values_IC)
+    counts_C = is_known_IC.sum(0)
+    if is_known_IC.all() or not counts_C.any():
+        return mean_scored(values_IC)
+    values_IC, is_known_IC, counts_C = values_IC[:, counts_C > 0], is_known_IC[:, counts_C > 0], counts_C[counts_C > 0]
+    means_C = np.where(is_known_IC, values_IC, 0).sum(0) / counts_C
+    deviations_IC = np.where(is_known_IC, values_IC - means_C, 0) * (len(values_IC) / counts_C)
+    return means_C.mean() + deviations_IC.mean(1)
+
+
 def mean_score(
     score: str, values_C: np.ndarray | Sequence[float], scored: Sequence[int] | None, true_C: np.ndarray
 ) -> float:

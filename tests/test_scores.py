@@ -7,9 +7,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 from pipeline.config.competition import OF_BOXES, OF_VOLUMES, OPTION_OF, ScoreName
-from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
+from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, image_parts, mean_scored, per_image_score
 from pipeline.segmentation import volume_scores
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import dice_iou
@@ -39,6 +42,17 @@ def test_the_mean_has_the_same_bits_for_one_image_as_for_many(num_classes):
     means_I = mean_scored(values_IC)
     for values_C, mean in zip(values_IC, means_I, strict=True):
         assert float(mean_scored(values_C)) == mean == sum(values_C.tolist()) / num_classes
+
+
+@given(
+    npst.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.floats(0, 1) | st.just(np.nan))
+)
+def test_the_mean_of_what_images_add_is_the_score_over_images_then_classes(values_IC):
+    means_C = [own[~np.isnan(own)].mean() for own in values_IC.T if not np.isnan(own).all()]
+    parts_I = image_parts(values_IC)
+    assert parts_I.mean() == pytest.approx(np.mean(means_C) if means_C else np.nan, nan_ok=True)
+    if not np.isnan(values_IC).any():
+        assert np.array_equal(parts_I, mean_scored(values_IC))
 
 
 def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_counts():

@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.intervals import assign_folds, group_numbers, interval
 from pipeline.prediction.fewer_members import normalised
 from pipeline.prediction.gains import findings, findings_text
-from pipeline.scores import LABELS, mean_scored, per_image_score
+from pipeline.scores import LABELS, image_parts, per_image_score
 from pipeline.task import Evaluation, HeldOut, MakeEach
 
 NUM_FOLDS = 5  # of the out-of-fold test of fitted weights
@@ -173,26 +173,20 @@ def fitted_recipe(
         found = fit_fusion_weights(own, {image_id: truth[image_id] for image_id in ids}, competition.class_names)
         return Recipe("WBF", found.iou, tuple(normalised(found.weights)[:, 0].tolist()))
 
-    def gain(image_id: str, recipe: Recipe) -> float:
+    def ap_with(recipes: Sequence[Recipe]) -> np.ndarray:
+        """Returns what each image adds to the AP with a recipe of its own."""
+        found = (combine(members[image_id], recipe, most) for image_id, recipe in zip(ids, recipes, strict=True))
         values = [
-            mean_scored(
-                image_ap(truth[image_id], combine(members[image_id], one, most), competition.num_classes),
-                competition.scored_indices,
-            )
-            for one in (recipe, equal)
+            image_ap(truth[image_id], own, competition.num_classes) for image_id, own in zip(ids, found, strict=True)
         ]
-        return float(values[0] - values[1])
+        return image_parts(np.array(values), competition.scored_indices)
 
-    ids = known["id"].to_numpy()
-    gains_I = np.zeros(len(ids))
-    for fold in range(NUM_FOLDS):
-        if (folds == fold).any() and (folds != fold).any():
-            recipe = fit(ids[folds != fold].tolist())
-            gains_I[folds == fold] = [gain(image_id, recipe) for image_id in ids[folds == fold]]
-    final = fit(ids.tolist())
-    in_sample = float(np.nanmean([gain(image_id, final) for image_id in ids]))
-    has_value = ~np.isnan(gains_I)
-    found = interval(gains_I[has_value], groups[has_value])
+    ids = known["id"].tolist()
+    others = {fold: [one for one, own in zip(ids, folds, strict=True) if own != fold] for fold in set(folds.tolist())}
+    by_fold = {fold: fit(own) if own else equal for fold, own in others.items()}
+    final, plain_I = fit(ids), ap_with([equal] * len(ids))
+    found = interval(ap_with([by_fold[fold] for fold in folds.tolist()]) - plain_I, groups)
+    in_sample = float((ap_with([final] * len(ids)) - plain_I).mean())
     is_adopted = found.low > 0
     verdict = "adopted" if is_adopted else "not adopted, as the interval is not above 0; members are weighted equally"
     facts = {

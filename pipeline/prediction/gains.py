@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.scores import LABELS, mean_scored, per_image_score
+from pipeline.scores import LABELS, image_parts, per_image_score
 from pipeline.task import HeldOut
 
 
@@ -27,29 +27,33 @@ def findings(
 
     Args:
         by_method: the score of each class, float64 (I, C). Images without any, as the score is only of classes that
-            an image shows, are left out.
+            an image shows, are left out. All means are those of `image_parts`, as in metrics.json.
         own: of each image, the score of each class by its members alone, float64 (J, C).
 
     Raises:
         UserError: no image has the score.
     """
     score, scored = per_image_score(competition.score), competition.scored_indices
-    scores_IM = np.full((len(rows), num_members), np.nan)
-    for scores_M, image_id, own_JC in zip(scores_IM, rows["id"], own, strict=True):
-        scores_M[held_out[image_id]] = mean_scored(own_JC, scored)
-    has_score_I = ~np.isnan(scores_IM).all(1)
+    scores_IMC = np.full((len(rows), num_members, len(scored)), np.nan)
+    for scores_MC, image_id, own_JC in zip(scores_IMC, rows["id"], own, strict=True):
+        scores_MC[held_out[image_id]] = own_JC[:, list(scored)]
+    has_score_I = ~np.isnan(scores_IMC).all((1, 2))
     if not has_score_I.any():
         raise UserError(f"{LABELS[score]} has no value: no out-of-fold image shows a scored class")
-    rows, scores_IM = rows[has_score_I], scores_IM[has_score_I]
+    rows, scores_IMC = rows[has_score_I], scores_IMC[has_score_I]
     groups = group_numbers(rows["id"], rows["sequence"])
-    is_known_IM = ~np.isnan(scores_IM)
-    counts_I, single_I = is_known_IM.sum(1), np.nanmean(scores_IM, 1)
+    is_known_IMC = ~np.isnan(scores_IMC)
+    is_known_IM = is_known_IMC.any(2)
+    counts_I, counts_IC = is_known_IM.sum(1), is_known_IMC.sum(1)
+    totals_IC = np.where(is_known_IMC, scores_IMC, 0).sum(1)
+    single_I = image_parts(np.where(counts_IC > 0, totals_IC / np.maximum(counts_IC, 1), np.nan))
     members, methods = [], {}
-    for scores_I, is_known_I in zip(scores_IM.T, is_known_IM.T, strict=True):
-        mean = vars(interval(scores_I[is_known_I], groups[is_known_I])) if is_known_I.any() else None
+    for scores_IC, is_known_I in zip(scores_IMC.swapaxes(0, 1), is_known_IM.T, strict=True):
+        own_groups = groups[is_known_I]
+        mean = vars(interval(image_parts(scores_IC[is_known_I]), own_groups)) if is_known_I.any() else None
         members.append({"images": int(is_known_I.sum()), "score": mean})
     for method, scores_IC in by_method.items():
-        means_I = mean_scored(scores_IC[has_score_I], scored)
+        means_I = image_parts(scores_IC[has_score_I], scored)
         gain = vars(interval(means_I - single_I, groups))
         methods[method] = {"score": vars(interval(means_I, groups)), "gain": gain}
     return {

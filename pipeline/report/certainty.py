@@ -11,34 +11,30 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.report.markup import Html, digits, quantity, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.scores import KINDS, label_of
+from pipeline.scores import KINDS, image_parts, label_of
 
 STATED = ("image_ap",)  # scores of single images that the head of the page does not show, so that they are given here
 ROUNDING = 1e-4  # per_image.csv has six digits; a larger difference means that the file is of another evaluation
 
 
 def score_interval(record: Record) -> Interval | None:
-    """Returns the interval of the competition's own score over images in sequences; None where images do not have it.
+    """Returns the interval of the competition's own score over images in sequences; None where these do not have it."""
+    metrics = record.metrics
+    if metrics is None or KINDS[metrics.main.name].per != "image":
+        return None
+    return _interval_of(record, metrics.main.name)
 
-    The score is the mean over classes of means over the images that have a value of the class. Each image enters with
-    what it adds to that mean (its linearisation); where all images have all values this is the image's own score.
-    """
+
+def _interval_of(record: Record, name: str) -> Interval | None:
+    """Returns the interval of a score of single images from what each adds to it; None where they do not have it."""
     metrics, columns = record.metrics, record.per_image
-    if metrics is None or metrics.main.mean is None or KINDS[metrics.main.name].per != "image":
+    mean, names = metrics.mean(name), [f"{name}_{own}" for own in metrics.scored]
+    if mean is None or not columns.get("id") or not set(names) <= set(columns):
         return None
-    names = [f"{metrics.main.name}_{name}" for name in metrics.scored]
-    if not columns.get("id") or not set(names) <= set(columns):
+    parts_I = image_parts(np.array([numbers(columns[own]) for own in names]).T)
+    if not abs(parts_I.mean() - mean) <= ROUNDING:
         return None
-    values_IC = np.array([numbers(columns[name]) for name in names]).T
-    values_IC = values_IC[:, ~np.isnan(values_IC).all(0)]
-    if not values_IC.size:
-        return None
-    is_known_IC, means_C = ~np.isnan(values_IC), np.nanmean(values_IC, 0)
-    if abs(means_C.mean() - metrics.main.mean) > ROUNDING:
-        return None
-    shares_C = len(values_IC) / is_known_IC.sum(0)
-    added_I = (np.where(is_known_IC, values_IC - means_C, 0.0) * shares_C).mean(1)
-    return interval(metrics.main.mean + added_I, group_numbers(columns["id"], columns["sequence"]))
+    return interval(parts_I, group_numbers(columns["id"], columns["sequence"]))
 
 
 def certainty(record: Record, found: Interval | None) -> Html | None:
@@ -68,15 +64,9 @@ def certainty(record: Record, found: Interval | None) -> Html | None:
 
 def _of_images(record: Record) -> str:
     """Returns the mean over images of the score that stands in for the competition's, with its interval."""
-    score, columns = record.image_score, record.per_image
-    values = np.array(numbers(columns.get(score, [])))
-    is_known = ~np.isnan(values)
-    if score not in STATED or not is_known.any():
-        return ""
-    chosen = np.flatnonzero(is_known)
-    groups = group_numbers(*([columns[name][index] for index in chosen] for name in ("id", "sequence")))
-    found = interval(values[chosen], groups)
-    if found.num_groups < 2:
+    score = record.image_score
+    found = _interval_of(record, score) if score in STATED else None
+    if found is None or found.num_groups < 2:
         return ""
     low, high = map(digits, shown_range(found))
     return f". The mean {label_of(score)} is {digits(found.mean)}, with a 95 % interval from {low} to {high}."

@@ -21,6 +21,9 @@ from tests.report.test_page import read
 from tests.tiny import run_of
 
 CLASSES = ("RBC", "WBC", "Platelets")
+# AP by image and class; some images lack some classes.
+OF_IMAGES = np.random.default_rng(0).uniform([0.3, 0.5, 0.7], [0.5, 0.7, 0.9], (20, 3))
+OF_IMAGES[::2, 1] = OF_IMAGES[5:, 2] = np.nan
 VALUES = {"ap": (0.5, 0.4, 0.3), "ap50": (0.9, 0.8, 0.7), "ap75": (0.5, 0.4, None)}
 COLORS = ((214, 69, 65), (65, 131, 215), (245, 171, 53))
 COCO = dict.fromkeys(("ap", "ap50", "ap75", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"), 0.41)
@@ -57,12 +60,22 @@ def box_run(new_run, monkeypatch):
     history = ["epoch", "phase", "lr", "train_loss", "valid_loss", "valid_ap", "valid_ap50", "is_best"]
     rows = [[i, "cycle" if i else "", 0.001, 1 - i / 9, 1.0, i / 9, i / 9, i, *[i / 9] * 3] for i in range(2)]
     write_csv(folder / "history.csv", [*history, *(f"valid_ap_{name}" for name in CLASSES)], rows)
-    images = np.random.default_rng(0).uniform(0.3, 0.6, 20)
-    rows = [[f"{20 + i:02d}", "", value, value] for i, value in enumerate(images)]
-    write_csv(folder / "per_image.csv", ["id", "sequence", "image_ap", "image_ap_RBC"], rows)
+    rows = [
+        [f"{20 + i:02d}", "", np.nanmean(own), *("" if np.isnan(v) else v for v in own)]
+        for i, own in enumerate(OF_IMAGES)
+    ]
+    write_csv(folder / "per_image.csv", ["id", "sequence", "image_ap", *(f"image_ap_{name}" for name in CLASSES)], rows)
     rows = [["RBC", 71, 1, 0, 24], ["WBC", 0, 7, 0, 1], ["Platelets", 0, 0, 0, 5], ["background", 20, 1, 0, 0]]
     write_csv(folder / "confusion.csv", ["truth", *CLASSES, "background"], rows)
+    means = np.nanmean(OF_IMAGES, 0)
     scores = {
+        "image_ap": {
+            "label": LABELS["image_ap"],
+            "mean": means.mean(),
+            "classes": dict(zip(CLASSES, means.tolist(), strict=True)),
+        }
+    }
+    scores |= {
         name: {"label": LABELS[name], "mean": 0.4, "classes": dict(zip(CLASSES, values, strict=True))}
         for name, values in VALUES.items()
     }
@@ -114,7 +127,9 @@ def test_numbers_that_are_not_known_are_dashes(box_run):
 
 def test_ap_has_no_interval_and_that_of_single_images_has_one(box_run):
     words = read(write_page(run_of(box_run[0]))).words
-    assert "No interval: AP is of all images at once. The mean AP of single images is 0." in words
+    mean = np.nanmean(OF_IMAGES, 0).mean()  # over images, then over classes, as in the table of scores
+    assert abs(np.nanmean(OF_IMAGES, 1).mean() - mean) > 0.01
+    assert f"No interval: AP is of all images at once. The mean AP of single images is {mean:.3f}, with" in words
     assert "with a 95 % interval from 0." in words
 
 
