@@ -23,7 +23,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
-from pipeline.data.order import distinct_frames, draw_shares, times_before
+from pipeline.data.order import distinct_frames, draw_shares, similar_together, times_before
 from pipeline.data.parts import block
 from pipeline.data.streams import ORDER
 from pipeline.errors import UserError
@@ -101,8 +101,8 @@ class EpochSampler(Sampler):
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
         repeats = None if self.shares is None else times_before(order)
-        if self.frames is not None:  # images of one size share a batch, so that little is padded
-            by_size = np.lexsort(self.frames[order].T[::-1])  # stable: by height, then by width
+        if self.frames is not None:
+            by_size = similar_together(self.frames[order], self.batch_size)
             order, repeats = order[by_size], None if repeats is None else repeats[by_size]
         steps = np.arange(len(self))
         if self.frames is not None and self.shuffle:

@@ -41,3 +41,37 @@ def distinct_frames(frames: np.ndarray) -> set[tuple[int, int]]:
         frames = frames[:1]
     codes = np.unique(frames[:, 0].astype(np.int64) << 32 | frames[:, 1])
     return {(code >> 32, code & (2**32 - 1)) for code in codes.tolist()}
+
+
+def similar_together(frames: np.ndarray, batch_size: int) -> np.ndarray:
+    """Returns an order of samples in which each batch has frames of similar size and shape, so that little is padded.
+
+    Samples are split in two at the multiple of the batch size where both parts, each padded to its own largest height
+    and width, have the fewest pixels; these parts are split likewise, down to a batch or equal frames. Samples with
+    equal frames keep their order.
+
+    Args:
+        frames: (height, width) of each sample: int (samples, 2).
+
+    >>> similar_together(np.array([[32, 96], [96, 32], [32, 64], [96, 32]]), 2).tolist()
+    [2, 0, 1, 3]
+    """
+    order, parts = np.arange(len(frames)), [(0, len(frames))]
+    while parts:
+        start, end = parts.pop()
+        own = frames[order[start:end]]
+        if len(own) <= batch_size or (own == own[0]).all():
+            continue
+        num_first = np.arange(batch_size, len(own), batch_size)
+        splits = []
+        for keys in (own.T[::-1], own.T):  # by height, then width; by width, then height
+            by_size = np.lexsort(keys)
+            ordered = own[by_size]
+            first = np.maximum.accumulate(ordered)[num_first - 1].prod(1) * num_first
+            second = np.maximum.accumulate(ordered[::-1])[::-1][num_first].prod(1) * (len(own) - num_first)
+            best = int((first + second).argmin())
+            splits.append(((first + second)[best], by_size, start + int(num_first[best])))
+        _, by_size, middle = min(splits, key=lambda split: split[0])
+        order[start:end] = order[start:end][by_size]
+        parts += [(start, middle), (middle, end)]
+    return order

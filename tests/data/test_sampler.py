@@ -16,8 +16,10 @@ from pipeline.data.loaders import (
     rare_class_shares,
     same_size_batches,
 )
-from pipeline.data.order import draw_shares
+from pipeline.data.order import draw_shares, similar_together
 from pipeline.errors import UserError
+
+MANY_SIZES = [(32 * (1 + 3 * number % 5), 32 * (1 + 7 * number % 9)) for number in range(22)]
 
 
 class Frames(list):
@@ -52,9 +54,9 @@ def test_an_epoch_visits_every_sample_once_but_for_the_dropped_rest(num_samples,
         assert min(map(len, batches)) > 1, "batch norm cannot learn from a batch of one"
 
 
-@given(st.integers(1, 50), st.integers(0, 6))
-def test_an_epoch_begun_later_is_the_rest_of_the_whole_epoch(epoch, start_step):
-    made = sampler(22)
+@given(st.integers(1, 50), st.integers(0, 6), st.sampled_from([None, MANY_SIZES]))
+def test_an_epoch_begun_later_is_the_rest_of_the_whole_epoch(epoch, start_step, frames):
+    made = sampler(len(MANY_SIZES), frames=frames)
     made.begin(epoch)
     whole = list(made)
     made.begin(epoch, start_step)
@@ -87,6 +89,29 @@ def test_images_of_one_size_share_batches_and_all_are_visited():
     assert all(len({frames[key.index] for key in batch}) == 1 for batch in batches)
     first = [frames[sampler(frames=frames).batches(epoch)[0][0].index] for epoch in range(1, 15)]
     assert len(set(first)) == 3, "batches are shuffled too, not sorted by size"
+
+
+def num_padded(frames, order, batch_size):
+    """Returns the pixels of batches that are padded to their largest height and width."""
+    batches = [frames[order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
+    return sum(len(batch) * batch.max(0).prod() for batch in batches)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=60), st.integers(1, 9))
+def test_batches_of_similar_sizes_have_every_sample_once_and_equal_sizes_in_their_order(sizes, batch_size):
+    frames = np.array(sizes)
+    order = similar_together(frames, batch_size)
+    assert sorted(order.tolist()) == list(range(len(frames)))
+    equal = [[index for index in order if sizes[index] == size] for size in set(sizes)]
+    assert all(group == sorted(group) for group in equal)
+
+
+def test_batches_of_similar_sizes_have_fewer_pixels_than_batches_sorted_by_size():
+    frames, num_fewer = np.random.default_rng(0).integers(5, 21, (200, 2)), 0
+    for batch_size in (4, 16, 32):
+        sorted_by_size = num_padded(frames, np.lexsort(frames.T[::-1]), batch_size)
+        num_fewer += num_padded(frames, similar_together(frames, batch_size), batch_size) < 0.97 * sorted_by_size
+    assert num_fewer == 3
 
 
 def presence_of(rates, num_samples=4000, seed=0):
