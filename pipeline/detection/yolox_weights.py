@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.detection.yolox_blocks import SIZES
 from pipeline.errors import UserError
 from pipeline.paths import shown
+from pipeline.training.weights import read_archive, read_safetensors, refuse_other_kinds
 
 # Parts of the published names, and ours. The longest prefix comes first.
 PREFIXES = (("backbone.backbone.", "encoder."), ("backbone.", "neck."), ("head.", "head."))
@@ -73,6 +71,8 @@ def load_yolox(network: nn.Module, path: Path, log: Callable[[str], None]) -> No
             f"{shown(path)} does not fit this YOLOX: {len(wrong)} tensors, first {wrong[0]}; set MODEL.OPTIONS as for "
             "the run that wrote it, or fetch the file again"
         )
+    taken = {name: tensor for name, tensor in state.items() if name not in left}
+    refuse_other_kinds(taken, own, shown(path))
     network.load_state_dict({name: own[name] if name in left else state[name] for name in own})
     if left:
         log(
@@ -90,12 +90,9 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{shown(path)} does not exist; put the weights there, for example yolox_s.pth")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+        return read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_archive(path)
     except Exception as error:  # a forged file may make the unpickler raise anything
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -104,7 +101,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{shown(path)} has no weights under 'model'; expected a file such as yolox_s.pth")
-    return dict(state)
+    return {str(name): tensor for name, tensor in state.items()}
 
 
 def own_name(key: str) -> str | None:
@@ -126,13 +123,13 @@ def _num_classes(state: Mapping[str, Tensor]) -> int:
 
 def _refuse_other_shape(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
     there, here = state[FIRST].shape, own[FIRST].shape
-    if there[0] != here[0]:
+    if len(there) == len(here) and there[0] != here[0]:
         size, wanted = (SIZE_BY_CHANNELS.get(shape[0], "another size") for shape in (there, here))
         raise UserError(
             f"{shown(path)} is for {size}, but MODEL.ENCODER.NAME is {wanted}; set MODEL.ENCODER.NAME={size}, "
             f"or fetch {wanted}.pth"
         )
-    if there[1] != here[1]:
+    if len(there) == len(here) and there[1] != here[1]:
         raise UserError(
             f"{shown(path)} is for images of {there[1] // PATCH} channels, but the images have {here[1] // PATCH}; "
             "set MODEL.ENCODER.WEIGHTS: null for random weights, or use a file for this number of channels"

@@ -55,7 +55,7 @@ from pipeline.task import Batch
 from pipeline.training.all_data import settled_plan
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_or_refuse
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
-from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
+from pipeline.training.encoder import load_encoder, measured_scaling
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
@@ -68,6 +68,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
 from pipeline.training.transfer import load_previous
+from pipeline.training.weights import load_weights
 
 KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
 

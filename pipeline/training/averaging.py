@@ -44,7 +44,7 @@ def mean_weights(networks: Iterable[Mapping[str, Tensor]]) -> Mean:
     the first.
 
     Raises:
-        ValueError: there is none, or names or shapes differ.
+        ValueError: there is none, or names, shapes or types differ.
 
     >>> networks = [{"a": torch.tensor([0.1, 1.0])}, {"a": torch.tensor([0.1, 2.0])}]
     >>> mean = mean_weights(networks)
@@ -59,8 +59,8 @@ def mean_weights(networks: Iterable[Mapping[str, Tensor]]) -> Mean:
         if not count:
             first = dict(network)
             sums = {name: value.double() for name, value in first.items() if value.is_floating_point()}
-        elif {name: value.shape for name, value in network.items()} != {name: one.shape for name, one in first.items()}:
-            raise ValueError("the networks have other tensors, or tensors of other shapes")
+        elif _forms(network) != _forms(first):
+            raise ValueError("the networks have other tensors, or tensors of other shapes or types")
         else:
             differing |= {name for name, value in first.items() if not torch.equal(value, network[name])}
             for name, total in sums.items():
@@ -73,6 +73,10 @@ def mean_weights(networks: Iterable[Mapping[str, Tensor]]) -> Mean:
         for name, value in first.items()
     }
     return Mean(means, frozenset(differing), count)
+
+
+def _forms(network: Mapping[str, Tensor]) -> dict[str, tuple]:
+    return {name: (value.shape, value.dtype) for name, value in network.items()}
 
 
 def moving_norms(network: nn.Module, differing: Iterable[str]) -> list[BatchNorm]:

@@ -23,11 +23,11 @@ import torch
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, check_disk, second_name
 from pipeline.paths import previous_of, shown
+from pipeline.training.weights import read_archive
 
 MARK = b"SEGCKPT1"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
-PARTS = ("network", "state")  # what every checkpoint of ours holds
-
+PARTS = ("network", "ema", "state")  # what every checkpoint of ours holds
 
 MEASURED = ("running_mean", "running_var")  # of batch norm: in a state dict, but no parameters
 
@@ -64,7 +64,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Returns a checkpoint's content.
 
     Raises:
-        Damaged: the file is cut or changed, cannot be read, or holds anything but tensors and plain values.
+        Damaged: the file is cut or changed, cannot be read, holds anything but tensors and plain values, or lacks what
+            every checkpoint has.
     """
     try:
         data = path.read_bytes()
@@ -74,12 +75,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if trailer != MARK + hashlib.sha256(archive).digest():
         raise Damaged(f"{shown(path)} is damaged: its content and its sha256 do not agree")
     try:
-        content = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+        content = read_archive(io.BytesIO(archive))
     except Exception as error:  # whoever forges the hash too may make the unpickler raise whatever he likes
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise Damaged(f"{shown(path)} is not a checkpoint of tensors and plain values: {first_line}") from None
-    if not isinstance(content, dict) or any(part not in content for part in PARTS):
-        raise Damaged(f"{shown(path)} is not a checkpoint of this project")
+    if why := _why_foreign(content):
+        raise Damaged(f"{shown(path)} is not a checkpoint of this project: {why}")
     return content
 
 
@@ -172,6 +173,24 @@ def _canonical(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return type(content)([_canonical(value) for value in content])
     return sys.intern(content) if isinstance(content, str) else content
+
+
+def _why_foreign(content: Any) -> str | None:
+    """Returns what a checkpoint's content lacks of what whoever reads one may rely on; None where it has all."""
+    if not isinstance(content, dict):
+        return f"found {type(content).__name__}, expected a dict"
+    if missing := [part for part in PARTS if part not in content]:
+        return f"it has no {missing[0]!r}"
+    ema = content["ema"]
+    if ema is not None and not (isinstance(ema, dict) and "weights" in ema):
+        return "expected None or averaged 'weights' in its 'ema'"
+    for part, state in (("network", content["network"]), ("ema", ema and ema["weights"])):
+        is_named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+        if not (part == "ema" and state is None) and not (
+            is_named and all(isinstance(one, torch.Tensor) for one in state.values())
+        ):
+            return f"expected tensors by name in its {part!r}"
+    return None if isinstance(content["state"], dict) else "expected a dict in its 'state'"
 
 
 def _is_of(path: Path, key: str, epoch: int) -> bool:

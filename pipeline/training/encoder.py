@@ -17,8 +17,6 @@ import huggingface_hub as hub
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import TimmViTEncoder
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
@@ -27,6 +25,7 @@ from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.training.inputs import find_encoder_weights
+from pipeline.training.weights import read_safetensors, refuse_other_kinds
 from pipeline.wording import did_you_mean
 
 Triple = tuple[float, float, float]
@@ -92,31 +91,6 @@ def _scale_shift(scaling: Scaling, device: torch.device) -> tuple[Tensor, Tensor
         return scale, -mean / std - scaling.low * scale
 
 
-def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Fills a network from another run's weights.
-
-    Raises:
-        UserError: names the first tensor that does not fit.
-    """
-    own = network.state_dict()
-    for name, tensor in own.items():
-        if name not in state:
-            raise UserError(
-                f"{origin} does not fit this network: it has no {name}; set MODEL as in the run that wrote it"
-            )
-        if state[name].shape != tensor.shape:
-            raise UserError(
-                f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
-                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run"
-            )
-    foreign = next((name for name in state if name not in own), None)
-    if foreign is not None:
-        raise UserError(
-            f"{origin} does not fit this network, which has no {foreign}; set MODEL as in the run that wrote it"
-        )
-    network.load_state_dict(dict(state))
-
-
 def load_encoder(
     network: nn.Module, encoder: Encoder, folders: Sequence[Path], log: Callable[[str], None] = print
 ) -> None:
@@ -139,12 +113,11 @@ def load_encoder(
     own = network.encoder.state_dict()
     if path is None:
         state = load_pretrained(encoder, folders, network).state_dict()
+        refuse_other_kinds(state, own, f"{encoder.weights} weights for {encoder.name} from the library's hub")
         network.encoder.load_state_dict(with_channels(state, own), strict=True)
         return
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+    state = read_safetensors(path)
+    refuse_other_kinds(state, own, shown(path))
     state = with_sizes(with_channels(state, own), network.encoder)
     if getattr(network.encoder, "_depth", FULL_DEPTH) < FULL_DEPTH:  # has no use for the deepest stages
         state = {name: tensor for name, tensor in state.items() if name in own}

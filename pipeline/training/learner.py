@@ -24,6 +24,7 @@ from pipeline.training.memory import MicroBatches, PartLimit, micro_batches
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.ranks import group
 from pipeline.training.ranks.engine import reduce_gradients, share_batch_norms
+from pipeline.training.weights import load_weights
 
 
 @dataclass
@@ -83,14 +84,14 @@ class Learner:
         """Restores what `state_dict` returned. The content is used up: load it from disk again for a second time.
 
         Raises:
-            UserError: it is that of a finished run, which has weights alone.
+            UserError: it is that of a finished run, which has weights alone, or its weights are not this network's.
         """
         if "optimizer" not in content:
             raise UserError(
                 "the best checkpoint holds weights alone, as its training had ended; to go on from it a run needs "
                 "RUNTIME.KEEP_STATE=true from the start. To begin anew: the same command with `train --force`"
             )
-        self.network.load_state_dict(content["network"])
+        load_weights(self.network, content["network"], "the checkpoint")
         self.optimizer.load_state_dict(content["optimizer"])
         if content["scaler"]:  # empty when what was saved ran without one, e.g. on a CPU
             self.scaler.load_state_dict(content["scaler"])

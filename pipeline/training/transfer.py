@@ -14,17 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import CLASSES, shown
 from pipeline.training.checkpoint import load_or_refuse
-from pipeline.training.encoder import load_weights, with_channels
+from pipeline.training.encoder import with_channels
 from pipeline.training.inputs import find_checkpoint
 from pipeline.training.learner import validated_weights
+from pipeline.training.weights import load_weights, read_safetensors, refuse_other_kinds
 
 MOST_LISTED = 6  # tensors that a line names
 
@@ -33,7 +32,8 @@ def load_previous(run: Run, network: nn.Module) -> None:
     """Fills a network from what EXPERIMENT.LOAD_PREV names, as LOAD_PART says; logs what does not come from there.
 
     Raises:
-        UserError: there is no such network, it is damaged, or (LOAD_PART: all) a tensor does not fit; or nothing fits.
+        UserError: there is no such network, it is damaged, a tensor is of another kind, or (LOAD_PART: all) does not
+            fit; or nothing fits.
     """
     settings = run.loaded.config.experiment
     path = find_checkpoint(settings.load_prev, run.folders)
@@ -48,6 +48,7 @@ def load_previous(run: Run, network: nn.Module) -> None:
             f"{CLASSES} beside {shown(path)}; set LOAD_PART to fitting, and the last layer starts anew"
         )
     own, of_classes = network.state_dict(), class_tensors(run)
+    refuse_other_kinds(state, own, origin)
     taken = fitting(state, own, of_classes if classes != list(own_classes) else set())
     if not taken:
         raise UserError(f"nothing in {origin} fits this network; set MODEL as in the run that wrote it")
@@ -74,12 +75,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return validated_weights(load_or_refuse(path, fix))
     if not path.is_file():
         raise UserError(f"EXPERIMENT.LOAD_PREV: there is no file {shown(path)}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"EXPERIMENT.LOAD_PREV: {shown(path)} is not a whole safetensors file ({error}); fetch it again"
-        ) from None
+    return read_safetensors(path)
 
 
 def classes_of(path: Path) -> list[str] | None:

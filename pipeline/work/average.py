@@ -39,6 +39,7 @@ from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import autocast, validated_weights
 from pipeline.training.soup import Soup, choose_soup
+from pipeline.training.weights import refuse_unfit
 from pipeline.work.average_runs import check_runs, weights_of_run
 from pipeline.work.combining import forget_streamed
 from pipeline.work.inputs import competition_folder
@@ -158,14 +159,18 @@ class Averaging:
         return {name: value.cpu() for name, value in network.state_dict().items()}
 
     def _networks(self, soup: Soup) -> Iterator[Mapping[str, Tensor]]:
-        """Yields the weights of networks one after the other."""
+        """Yields the weights of networks one after the other; UserError: they are not of the kind of the first."""
+        own = validated_weights(self.best)
         for number in soup:
-            if number == 0:
-                yield validated_weights(self.best)
-            elif self.epochs:
-                yield from load_candidates(self.run.paths, self.epochs[number - 1 : number], self.best["state"]["key"])
-            else:
-                yield weights_of_run(self.run, self.names[number])
+            weights = own if number == 0 else self._weights_of(number)
+            refuse_unfit(weights, own, self.names[number])
+            yield weights
+
+    def _weights_of(self, number: int) -> Mapping[str, Tensor]:
+        if self.epochs:
+            epochs, key = self.epochs[number - 1 : number], self.best["state"]["key"]
+            return next(load_candidates(self.run.paths, epochs, key))
+        return weights_of_run(self.run, self.names[number])
 
     @cached_property
     def _data(self) -> Any:

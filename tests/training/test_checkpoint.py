@@ -37,7 +37,7 @@ DAMAGES = int(os.environ.get("DAMAGES", 20))
 def content(epoch: int, best_epoch: int = 0, key: str = "key") -> dict:
     weights = torch.arange(20_000, dtype=torch.float32) * (epoch + 1)
     state = {"key": key, "epoch": epoch, "step": 0, "best": 0.5, "best_epoch": best_epoch}
-    return {"network": {"weight": weights}, "state": state}
+    return {"network": {"weight": weights}, "ema": None, "state": state}
 
 
 @contextmanager
@@ -218,3 +218,21 @@ def test_a_best_that_is_gone_is_said(tmp_path):
 def test_before_the_first_validation_there_is_no_best_to_look_for(tmp_path):
     state = content(0)["state"] | {"best": None}
     assert repair_best(tmp_path / "best.ckpt", state, tmp_path / "last.ckpt", pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ema": {}}, "expected None or averaged 'weights' in its 'ema'"),
+        ({"ema": {"weights": [1]}}, "expected tensors by name in its 'ema'"),
+        ({"network": {"weight": 1.0}}, "expected tensors by name in its 'network'"),
+        ({"network": None}, "expected tensors by name in its 'network'"),
+        ({"state": 3}, "expected a dict in its 'state'"),
+        *(({part: ...}, f"it has no '{part}'") for part in ("network", "ema", "state")),
+    ],
+)
+def test_a_checkpoint_without_what_is_read_from_it_is_refused(tmp_path, change, words):
+    path = tmp_path / "best.ckpt"
+    save_checkpoint(path, {name: value for name, value in (content(1) | change).items() if value is not ...})
+    with pytest.raises(UserError, match=rf"best\.ckpt is not a checkpoint of this project: {words}; train it"):
+        load_or_refuse(path, "train it")

@@ -16,7 +16,8 @@ from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
-from pipeline.training.encoder import IMAGENET_MEAN_STD, Scaling, load_encoder, load_weights, mean_std, normalise
+from pipeline.training.encoder import IMAGENET_MEAN_STD, Scaling, load_encoder, mean_std, normalise
+from pipeline.training.weights import load_weights
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
 SCALING = Scaling(*mean_std(TINY.name, TINY.weights))

@@ -8,8 +8,8 @@ import torch
 from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
-from pipeline.training.encoder import load_weights
 from pipeline.training.learner import Learner, build_learner, build_scaler, validated_weights
+from pipeline.training.weights import load_weights
 from tests.training.toy import batch, make, run
 
 TINY = ("MODEL.NAME=Linknet", "MODEL.ENCODER.NAME=tu-lcnet_035", "MODEL.ENCODER.WEIGHTS=null")

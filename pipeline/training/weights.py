@@ -1,0 +1,125 @@
+"""Which tensors of a file may fill a network: of the same name, shape and kind, with values that are numbers.
+
+`load_state_dict` of torch copies whatever has the right shape, and casts it: int8 weights of a quantised network would
+become large floats without a word. So every file of weights is compared with the network here before it is used.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.paths import shown
+
+WIDENED = (torch.float16, torch.bfloat16)  # each of their values is a float32, too
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: the file is cut, changed, or of another format.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+
+
+def read_archive(file: Path | BinaryIO) -> Any:
+    """Returns what `torch.save` wrote, on the CPU; nothing but tensors and plain values is read, and no code runs.
+
+    Raises:
+        Exception: whatever a damaged or forged file makes the unpickler raise.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on tensors of kinds that are refused where they are used
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Fills a network with the weights of another one of the same MODEL.
+
+    Raises:
+        UserError: names the first tensor that does not fit.
+    """
+    refuse_unfit(state, network.state_dict(), origin)
+    network.load_state_dict(dict(state))
+
+
+def refuse_unfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
+    """Refuses weights that are not those of a network with other values.
+
+    Args:
+        state: the weights that were read.
+        own: those of the network.
+        origin: of `state`, for messages.
+
+    Raises:
+        UserError: names the first tensor that does not fit.
+    """
+    for name, tensor in own.items():
+        if name not in state:
+            raise UserError(
+                f"{origin} does not fit this network: it has no {name}; set MODEL as in the run that wrote it"
+            )
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
+                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run"
+            )
+    foreign = next((name for name in state if name not in own), None)
+    if foreign is not None:
+        raise UserError(
+            f"{origin} does not fit this network, which has no {foreign}; set MODEL as in the run that wrote it"
+        )
+    refuse_other_kinds(state, own, origin)
+
+
+def refuse_other_kinds(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
+    """Refuses weights whose tensors, of whatever shape, are not of the kind of those of a network.
+
+    Names that only one of both has do not matter.
+
+    Raises:
+        UserError: names the first tensor, what it is and what is expected.
+    """
+    for name, tensor in own.items():
+        if name in state and (why := why_other_kind(state[name], tensor)):
+            raise UserError(f"{origin}: {name} {why}")
+
+
+def why_other_kind(tensor: Tensor, own: Tensor) -> str | None:
+    """Returns why the values of a tensor cannot be those of one of a network; None where they can.
+
+    Floats of half the width are taken, as float32 holds each of their values.
+
+    >>> why_other_kind(torch.zeros(2, dtype=torch.int8), torch.zeros(2))
+    'is int8, expected float32; use weights that are not quantised or converted'
+    >>> why_other_kind(torch.zeros(2, dtype=torch.float16), torch.zeros(2)) is None
+    True
+    """
+    if tensor.is_meta:
+        return "has no values (it was saved from the meta device); save the network again, from the CPU"
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        found = "quantised" if tensor.is_quantized else f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+        return f"is {found}, expected a dense tensor of {_dtype(own)}; save it with .dequantize() or .to_dense()"
+    if tensor.dtype != own.dtype and not (tensor.dtype in WIDENED and own.dtype == torch.float32):
+        return f"is {_dtype(tensor)}, expected {_dtype(own)}; use weights that are not quantised or converted"
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+        num_wrong = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if num_wrong and bool(torch.isfinite(own).all()):
+            return f"has {num_wrong} of {tensor.numel()} values that are NaN or infinite; use an earlier checkpoint"
+    return None
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
