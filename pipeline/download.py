@@ -87,13 +87,14 @@ def download_weights(encoder: str, competitions: list[str], folders: Folders) ->
     from safetensors.torch import save_file
 
     from pipeline.config.schema import Encoder
-    from pipeline.training.encoder import load_pretrained
+    from pipeline.training.encoder import load_pretrained, refuse_unknown_encoder
 
     of_timm = encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
     if encoder not in smp.encoders.encoders and not (of_timm and timm.is_model(of_timm)):
         known = [*competitions, *smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())]
         hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
         raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
+    refuse_unknown_encoder(encoder)
     path = folders.weights[0] / f"{encoder}-imagenet.safetensors"
     state = load_pretrained(Encoder(encoder, "", "imagenet"), folders.weights).state_dict()
     with atomic_path(path) as temporary:

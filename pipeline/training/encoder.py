@@ -218,19 +218,16 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
 
 
 def refuse_unknown_encoder(encoder: str) -> None:
-    """Refuses an encoder that neither the library nor timm has.
+    """Refuses an encoder that neither the library nor timm's own list has.
+
+    timm would also take what a hub or a folder describes (`hf-hub:`, `local-dir:`). Those are refused: a config does
+    not choose from where a network's description comes, and what it describes is not known before it is there.
 
     Raises:
         UserError: names the nearest.
     """
-    # Some old `timm-` names are aliases of `tu-` ones, which are timm's.
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):
-        return
-    if encoder.startswith("tu-"):
-        known = [f"tu-{name}" for name in _timm_names()]
-        if not timm.is_model(encoder.removeprefix("tu-")):
-            hint = did_you_mean(encoder.partition(".")[0], known, "timm.list_models() lists them", most=3)
-            raise UserError(f"MODEL.ENCODER.NAME: timm has no {encoder.removeprefix('tu-')!r}; {hint}")
+    if (name := timm_name(encoder)) is not None:
+        _refuse_unknown_to_timm(encoder, name)
         return
     known = sorted(smp.encoders.encoders)
     if encoder not in known:
@@ -238,6 +235,35 @@ def refuse_unknown_encoder(encoder: str) -> None:
         hint = did_you_mean(encoder, known, f"known: {', '.join(known)}", most=3)
         hint = f"timm has it: write tu-{encoder}" if is_of_timm else hint
         raise UserError(f"MODEL.ENCODER.NAME: the library has no {encoder!r}; {hint}")
+
+
+def timm_name(encoder: str) -> str | None:
+    """Returns timm's name of an encoder, as the library finds it; None where the encoder is the library's own.
+
+    >>> timm_name("tu-lcnet_035"), timm_name("timm-mobilenetv3_small_075"), timm_name("resnet18")
+    ('lcnet_035', 'tf_mobilenetv3_small_075', None)
+    """
+    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # old names
+        name = encoder.replace("timm-", "", 1)
+        return f"tf_{name}" if "mobilenetv3" in name else name
+    return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+
+
+def _refuse_unknown_to_timm(encoder: str, name: str) -> None:
+    if {*":/\\"} & set(name):
+        raise UserError(
+            f"MODEL.ENCODER.NAME: found {encoder!r}; an encoder comes from timm's own list, not from a hub or a folder."
+            " Write tu-ARCHITECTURE, such as tu-resnet18, and name a file of weights in MODEL.ENCODER.WEIGHTS"
+        )
+    architecture, dot, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        known = [f"tu-{one}" for one in _timm_names()]
+        hint = did_you_mean(encoder.partition(".")[0], known, "write for example tu-resnet18", most=3)
+        raise UserError(f"MODEL.ENCODER.NAME: timm has no {name!r}; {hint}")
+    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+    if dot and name not in tagged:
+        hint = did_you_mean(name, tagged, f"it has {', '.join(tagged) or 'none'}", most=3)
+        raise UserError(f"MODEL.ENCODER.NAME: timm has no weights {tag!r} of {architecture}; {hint}")
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,14 @@ from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
-from pipeline.training.encoder import IMAGENET_MEAN_STD, Scaling, load_encoder, mean_std, normalise
+from pipeline.training.encoder import (
+    IMAGENET_MEAN_STD,
+    Scaling,
+    load_encoder,
+    mean_std,
+    normalise,
+    refuse_unknown_encoder,
+)
 from pipeline.training.weights import load_weights
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
@@ -183,3 +192,31 @@ def test_a_shallower_encoder_leaves_the_deepest_stages_of_a_file_out(tmp_path):
     load_encoder(network, settings, ())
     own = network.encoder.state_dict()
     assert 0 < len(own) < len(state) and all(torch.equal(tensor, state[key]) for key, tensor in own.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tu-resnet188", "timm has no 'resnet188'; did you mean tu-resnet18 or "),
+        ("tu-", "timm has no ''; write for example tu-resnet18"),
+        ("tu-../../x", "found 'tu-../../x'; an encoder comes from timm's own list, not from a hub or a folder"),
+        ("tu-local-dir:/nowhere", "not from a hub or a folder"),
+        ("tu-hf-hub:timm/resnet18.a1_in1k", "not from a hub or a folder"),
+        ("tu-resnet18.a1_in1", "timm has no weights 'a1_in1' of resnet18; did you mean resnet18.a1_in1k"),
+        ("tu-resnet18.", "timm has no weights '' of resnet18; "),
+        ("tu-test_none.x", "timm has no 'test_none.x'"),
+        ("timm-res2", "timm has no 'res2'"),
+        ("timm-resnest14d/../x", "not from a hub or a folder"),
+        ("resnet188", "the library has no 'resnet188'; did you mean resnet18"),
+        ("lcnet_035", "timm has it: write tu-lcnet_035"),
+    ],
+)
+def test_an_encoder_that_is_in_no_list_is_refused_before_anything_is_fetched(monkeypatch, name, words):
+    monkeypatch.setattr(socket.socket, "connect", lambda *arguments: pytest.fail("asked the internet"))
+    with pytest.raises(UserError, match=rf"MODEL\.ENCODER\.NAME: .*{re.escape(words)}"):
+        build_network(model(encoder=Encoder(name, "X", None)), 2)
+
+
+@pytest.mark.parametrize("name", ["timm-mobilenetv3_small_075", "timm-res2net50_26w_4s", "tu-resnet18.a1_in1k"])
+def test_old_names_and_names_with_a_tag_are_known(name):
+    refuse_unknown_encoder(name)
