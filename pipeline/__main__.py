@@ -18,6 +18,7 @@ from pipeline.commands.words import split_words
 from pipeline.engine.process import is_reader_gone, keep_output_going, lost_output, use_utf8
 from pipeline.errors import Stopped, UserError
 from pipeline.stages import STAGE_NAMES
+from pipeline.terminal import printable_output
 from pipeline.wording import hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
@@ -63,7 +64,12 @@ def experiment_parser() -> Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command; returns the exit code."""
+    """Runs one command, which prints nothing but printable text; returns the exit code."""
+    with printable_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = dispatch(list(arguments))
     except (Exception, KeyboardInterrupt) as error:

@@ -14,6 +14,7 @@ from pipeline.commands.table import Parser
 from pipeline.engine.process import lost_output
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, Folders, shown
+from pipeline.terminal import move
 from pipeline.wording import duration
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _on_terminal(runs: Sequence[Live], before: int | None, where: str) -> int:
     size = shutil.get_terminal_size((100, 24))
     lines = state_lines(runs, size.columns) if runs else [f"There are no runs in {where} yet."]
     lines = [*lines[: size.lines - 2], f"{RUNNING} running; Ctrl-C ends watching, not the runs"[: size.columns]]
-    print(f"{UP.format(before) if before else ''}{CLEAR}" + "\n".join(lines), flush=True)
+    move(f"{UP.format(before) if before else ''}{CLEAR}")
+    print("\n".join(lines), flush=True)
     return len(lines)
 
 

@@ -28,6 +28,7 @@ from pipeline.engine.session import budget_seconds
 from pipeline.engine.stopping import Floors, Stop, reason_of, take_signals
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
+from pipeline.terminal import printable
 
 Log = Callable[[str], None]
 SAME_WITHIN_S = 10  # Ctrl-C reaches each process of `run_many` from the terminal, and from the one that waits for them
@@ -222,7 +223,7 @@ def print_line(line: str) -> None:
     """Prints a line at once, above any progress bar."""
     from tqdm import tqdm  # keeps `show` and `list` quick
 
-    tqdm.write(line)
+    tqdm.write(printable(line))
     sys.stdout.flush()  # a pipe would hold it back
 
 
