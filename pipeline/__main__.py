@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -183,7 +184,7 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
     """
     if name in STAGE_NAMES:
         experiment = next((word for word in arguments if "=" not in word), "NAME")
-        raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
+        raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {shlex.quote(experiment)} {name}")
     if near := nearest(name, COMMANDS):
         raise UserError(f"there is no command or config {name!r}; did you mean ./run.sh {near[0]}?")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def competitions(folders: Folders) -> list[Finding]:
             searched = ", ".join(shown(folder) for folder in folders.data)
             fix = f"DATA_DIR=/folder/that/contains/{name}"
             if DOWNLOAD_KEY.search((CONFIGS / "competitions" / f"{name}.yaml").read_text(encoding="utf-8")):
-                fix = f"./run.sh download {name}, or {fix}"
+                fix = f"./run.sh download {shlex.quote(name)}, or {fix}"
             findings.append(Finding(name, "not found", f"searched {searched}", "note", fix))
     return findings
 

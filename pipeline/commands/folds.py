@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,7 +57,9 @@ def run_folds(name: str, overrides: Sequence[str], typed: Typed) -> int:
     folds = load_folds(name, overrides, typed.num_folds, typed.num_seeds, not typed.stages, typed.trust_code)
     if typed.refused:
         why = "is for one run, and --folds and --seeds make several"
-        raise UserError(f"{typed.refused[0]} {why}; leave it out, and give it to ./run.sh {folds.ensemble} afterwards")
+        raise UserError(
+            f"{typed.refused[0]} {why}; leave it out, and give it to ./run.sh {shlex.quote(folds.ensemble)} afterwards"
+        )
     folders, stop = Folders.from_environment(), Stop()
     runs = {one: open_run(name, one.overrides, folders, None, stop, typed.trust_code) for one in folds.trainings}
     loaded = runs[folds.trainings[0]].loaded
@@ -172,6 +175,7 @@ def ensemble_words(folds: Folds, run_name: str, folders: Folders) -> str:
     lines = [
         f"ensemble {run_name}: {words} (each image by {members} not trained on it)",
         f"submission: {shown(file)}, page: {shown(paths / REPORT)}",
-        f"config: {shown(folds.path)}; to combine the runs otherwise: ./run.sh {folds.ensemble} ENSEMBLE.METHOD=GEO",
+        f"config: {shown(folds.path)}; to combine the runs otherwise: "
+        f"./run.sh {shlex.quote(folds.ensemble)} ENSEMBLE.METHOD=GEO",
     ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
                 file = shown(configs.CONFIGS / "competitions" / ready)
                 print(f"\nnote: {file}.yaml describes this competition already")
     print(f"\nwritten: {shown(files[0])}, with these notes as comments\n         {shown(files[1])}, a first experiment")
-    print(f"next:    ./run.sh {experiment} prepare")
+    print(f"next:    ./run.sh {shlex.quote(experiment)} prepare")
 
 
 def _existing(folder: Path) -> Path:
@@ -92,8 +93,12 @@ def _checked_name(given: str | None, folder: Path) -> str:
 
 
 def _exists(file: Path, folder: Path, name: str, experiment: str) -> str:
-    use = f"./run.sh {experiment}" if file.stem == experiment else f"DATASETS: {{COMPETITION: {name}}} in a config"
-    command = f"./run.sh new {folder} --name another_{name}"
+    use = (
+        f"./run.sh {shlex.quote(experiment)}"
+        if file.stem == experiment
+        else f"DATASETS: {{COMPETITION: {name}}} in a config"
+    )
+    command = shlex.join(["./run.sh", "new", str(folder), "--name", f"another_{name}"])
     return f"{shown(file)} exists and is not overwritten.\nTo use it: {use}\nTo write under another name: {command}"
 
 

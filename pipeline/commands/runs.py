@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
         epochs = "1 epoch" if phase.epochs == 1 else f"{phase.epochs} epochs"
         print(f"{phase.name:<10} at most {epochs}{limits}, {rate}, starts from {phase.start_from}")
     if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
-        command = f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
+        command = shlex.join(["./run.sh", chosen.name, *chosen.overrides, "tile"])
         print(f"warm-up is plotted for {PLAN_STEPS} steps per epoch; the real number is known after {command}")
     if suggested:
         origin = shown(paths / SWEEP_FACTS)

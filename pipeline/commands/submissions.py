@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -213,14 +214,14 @@ def submit_command(options: Parser, arguments: Sequence[str]) -> None:
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = Folders.from_environment().run(loaded.run).submission(format_of(loaded.competition).suffix)
     if not path.is_file():
-        command = " ".join([chosen.name, *chosen.overrides])
+        command = shlex.join([chosen.name, *chosen.overrides])
         raise UserError(f"there is no {path.name} in {shown(path.parent)} yet; write it with ./run.sh {command}")
     log_path = path.with_name(LOG)
     read_log(log_path)  # an unreadable log is refused before the upload
     submitted = submit(path, loaded.competition, chosen.message, chosen.again)
     add_upload(log_path, loaded.competition, path.name, submitted)
     print(f"uploaded: {shown(path)}; waiting for its score", flush=True)
-    later = f"./run.sh log --competition {loaded.competition.name}"
+    later = f"./run.sh log --competition {shlex.quote(loaded.competition.name)}"
     try:
         rows = submissions_log(log_path, loaded.competition, SCORE_WITHIN_S)
         is_pending = any(row["reference"] == submitted.reference and row["status"] == "pending" for row in rows)

@@ -117,7 +117,7 @@ def load_folds(
         combining=combining,
         machine=machine,
         decode={key: value for key, value in loaded.values.items() if _is_decode_of(loaded, key)},
-        typed=" ".join(["./run.sh", name, *options, *map(shlex.quote, words)]),
+        typed=shlex.join(["./run.sh", name, *options, *words]),
     )
     _check_file(folds)
     return folds
@@ -135,7 +135,8 @@ def ensemble_text(folds: Folds) -> str:
     tree = {"EXPERIMENT.PREFIX": folds.ensemble, "EXPERIMENT.SUFFIX": "AP", "DATASETS.COMPETITION": folds.competition}
     lines = [
         f"# What do {' and '.join(what)} of {folds.name} gain together?",
-        f"# ./run.sh {folds.ensemble}    (its members must be trained: {folds.typed}, which wrote this file)",
+        f"# {shlex.join(['./run.sh', folds.ensemble])}    "
+        f"(its members must be trained: {folds.typed}, which wrote this file)",
         "# Published: no result.",
         "BASE: base",
         *_yaml_lines(nested(tree | folds.decode)),
@@ -158,11 +159,11 @@ def _yaml_lines(tree: dict[str, object], indent: str = "") -> list[str]:
 
 def _check_numbers(name: str, num_folds: int | None, num_seeds: int | None) -> None:
     if num_folds is not None and not 2 <= num_folds <= MOST:
-        raise UserError(f"--folds {num_folds}: expected 2 to {MOST}, such as ./run.sh {name} --folds 5")
+        raise UserError(f"--folds {num_folds}: expected 2 to {MOST}, such as ./run.sh {shlex.quote(name)} --folds 5")
     if num_seeds is not None and not 1 <= num_seeds <= MOST:
-        raise UserError(f"--seeds {num_seeds}: expected 2 to {MOST}, such as ./run.sh {name} --seeds 3")
+        raise UserError(f"--seeds {num_seeds}: expected 2 to {MOST}, such as ./run.sh {shlex.quote(name)} --seeds 3")
     if num_seeds == 1 and num_folds is None:
-        raise UserError(f"--seeds 1: one seed is an ordinary run, ./run.sh {name}; expected 2 to {MOST}")
+        raise UserError(f"--seeds 1: one seed is an ordinary run, ./run.sh {shlex.quote(name)}; expected 2 to {MOST}")
 
 
 def _check_kind(loaded: Loaded) -> None:
@@ -170,10 +171,10 @@ def _check_kind(loaded: Loaded) -> None:
     if loaded.is_ensemble:
         one = shlex.split(loaded.config.ensemble.members[0])[0]
         what = f"{loaded.name} is an ensemble, which trains nothing"
-        raise UserError(f"{what}; name an experiment: ./run.sh {one} --folds 5")
+        raise UserError(f"{what}; name an experiment: ./run.sh {shlex.quote(one)} --folds 5")
     if loaded.is_on_all_images:
         why = "trains on all images (DATASETS.SPLIT.BY: none), so no image would be out of fold"
-        remedy = f"use the run in its SOLVER.FROM: ./run.sh {loaded.config.solver.from_} --folds 5"
+        remedy = f"use the run in its SOLVER.FROM: ./run.sh {shlex.quote(loaded.config.solver.from_)} --folds 5"
         raise UserError(f"{loaded.name} {why}; {remedy}")
 
 
@@ -217,7 +218,7 @@ def _check_file(folds: Folds) -> None:
     """Refuses an ensemble's file that somebody has given other members."""
     if folds.path.is_file() and load(folds.ensemble).config.ensemble.members != folds.members:
         found = f"{shown(folds.path)} exists and has other members than the runs of this command"
-        raise UserError(f"{found}; rename or remove it. To use it as it is: ./run.sh {folds.ensemble}")
+        raise UserError(f"{found}; rename or remove it. To use it as it is: ./run.sh {shlex.quote(folds.ensemble)}")
 
 
 def _parted(words: Sequence[str], belongs: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -79,7 +79,7 @@ def member_names(members: Sequence[Loaded]) -> list[str]:
 
 def member_command(member: Loaded, stage: str) -> str:
     """Returns what to type to run a stage of a member, or of any run, with the overrides of its run."""
-    return " ".join(["./run.sh", member.name, *map(shlex.quote, overrides_of(member)), stage])
+    return shlex.join(["./run.sh", member.name, *overrides_of(member), stage])
 
 
 def overrides_of(loaded: Loaded, left_out: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -258,7 +259,7 @@ def _not_found(competition: Competition, roots: Sequence[Path], directory: str |
                 f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"
             )
     if competition.kaggle_slug or competition.repository:
-        lines.append(f"To get it:       ./run.sh download {competition.name}")
+        lines.append(f"To get it:       ./run.sh download {shlex.quote(competition.name)}")
     lines.append(
         "If it is here:   DATA_DIR=<the folder above it>, or put it or a link to it at "
         f"{shown(PROJECT / 'data' / competition.name)}"
@@ -290,7 +291,7 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     elif archive:
         lines.append(f"Unpack it first: unzip {archive} -d {folder}")
     elif competition.kaggle_slug or competition.repository:
-        lines.append(f"Move it away and get it again: ./run.sh download {competition.name}")
+        lines.append(f"Move it away and get it again: ./run.sh download {shlex.quote(competition.name)}")
     else:
         lines.append(f"Put {needed} there, or name another folder with DATASETS.DIRECTORY=...")
     return "\n".join(lines)

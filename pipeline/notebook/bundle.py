@@ -7,6 +7,7 @@ weights without the state of the optimizer, and the facts of images, classes, sc
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -138,7 +139,8 @@ def open_bundle(run: Run) -> Run:
         source = bundle_of(one)
         if not (source / BUNDLE).is_file():
             raise UserError(
-                f"there is no {source.name} here; make the bundles again: ./run.sh kaggle {run.loaded.name} --predict"
+                f"there is no {source.name} here; make the bundles again: "
+                f"./run.sh kaggle {shlex.quote(run.loaded.name)} --predict"
             )
         for name, wanted in json.loads((source / BUNDLE).read_text(encoding="utf-8"))["sha256"].items():
             if not (source / name).is_file() or sha256_file(source / name) != wanted:

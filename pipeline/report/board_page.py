@@ -6,6 +6,7 @@ In: what `board.py` read. Out: the page's text. It loads nothing; links to the r
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -226,7 +227,7 @@ def _study(study: StudyTable) -> Html:
     if columns is None:
         content = tag(
             "p",
-            f"The table of this study is damaged; ./run.sh study {study.name} --table writes it again.",
+            f"The table of this study is damaged; ./run.sh study {shlex.quote(study.name)} --table writes it again.",
             class_="missing",
         )
         return tag("details", tag("summary", study.name), content)

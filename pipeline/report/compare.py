@@ -12,6 +12,7 @@ Letters: I images, N submissions, G sequences, B boards.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
@@ -241,9 +242,9 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.
     for run, folder in folders.items():
         own = (read_json(folder / METRICS) or {}).get("score")
         if own is None:
-            raise UserError(f"{run} {why_no_score(folder, f'./run.sh {run}')}")
+            raise UserError(f"{run} {why_no_score(folder, shlex.join(['./run.sh', run]))}")
         score = score or per_image_score(own)
-        found[run] = read_image_scores(folder, f"./run.sh {run}", score)
+        found[run] = read_image_scores(folder, shlex.join(["./run.sh", run]), score)
     first, *others = found.values()
     ids = [image_id for image_id in first if all(image_id in other for other in others)]
     scores = {run: np.array([own[image_id][1] for image_id in ids]) for run, own in found.items()}

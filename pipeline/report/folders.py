@@ -30,7 +30,9 @@ def run_folder(name: str, runs: Path) -> Path:
     if not folder.is_dir():
         known = sorted(path.name for path in runs.iterdir() if (path / CONFIG).is_file()) if runs.is_dir() else []
         hint = did_you_mean(name, known, f"there are: {', '.join(known) or 'none yet'}", most=3)
-        raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
+        raise UserError(
+            f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {shlex.quote(name)}` makes one of a config."
+        )
     return folder
 
 
@@ -38,7 +40,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     """Returns the resolved config of a run that must be there."""
     path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
     if (values := read_config(path)) is None:
-        again = f"./run.sh {name}{' with its settings' if dash else ''}"
+        again = f"./run.sh {shlex.quote(name)}{' with its settings' if dash else ''}"
         raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
     return values
 
@@ -47,7 +49,7 @@ def command_of(folder: Path, values: Mapping[str, Any]) -> str:
     """Returns what was typed for a run, by the comments of its config."""
     experiment, changed = read_origin(folder / CONFIG)
     overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
-    return " ".join(["./run.sh", experiment or folder.name, *map(shlex.quote, overrides)])
+    return shlex.join(["./run.sh", experiment or folder.name, *overrides])
 
 
 def without_split(values: Mapping[str, Any]) -> dict[str, Any]:

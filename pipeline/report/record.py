@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,8 +145,7 @@ class Record:
     def command(self, *stages: str) -> str:
         """Returns the command for stages of this run, its overrides included."""
         overrides = [f"{key}={show_value(self.loaded.values[key])}" for key in self.loaded.changed]
-        quoted = [f"'{text}'" if set(text) & set(' []{}"$&|;<>*?') else text for text in overrides]
-        return " ".join(["./run.sh", self.loaded.name, *stages, *quoted])
+        return shlex.join(["./run.sh", self.loaded.name, *stages, *overrides])
 
 
 def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:

@@ -5,6 +5,7 @@ In: the folder of a run, or the name of a config that was never run. Out: `Side`
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,7 @@ def _read(name: str, label: str, folders: Folders, stages: Sequence[Stage]) -> S
     if not (paths / CONFIG).is_file():
         if name not in config_names():
             run_folder(name, folders.runs)  # refuses with the nearest names
-        return Side(name, label, f"./run.sh {name}", "not started", read_header(config_path(name)))
+        return Side(name, label, shlex.join(["./run.sh", name]), "not started", read_header(config_path(name)))
     folder = paths.folder
     values = config_of(folder)
     train = read_marker(paths.marker("train")) or read_marker(paths.started("train"))

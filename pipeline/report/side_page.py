@@ -9,6 +9,7 @@ shown with what it has, and with the command that makes the rest.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _own_intervals(comparison: Comparison, folders: Folders) -> dict[str, Interv
         return {}
     score, found = per_image_score(comparison.score), {}
     for name in comparison.runs:
-        of_images = read_image_scores(folders.run(name).folder, f"./run.sh {name}", score)
+        of_images = read_image_scores(folders.run(name).folder, shlex.join(["./run.sh", name]), score)
         if len(of_images) >= LEAST_IMAGES:
             sequences, values = zip(*of_images.values(), strict=True)
             found[name] = interval(np.array(values), group_numbers(list(of_images), sequences))

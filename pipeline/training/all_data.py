@@ -10,6 +10,7 @@ Needs no torch, so that a skipped stage starts fast.
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -88,7 +89,7 @@ def settings_of_source(loaded: Loaded, folders: Folders) -> Mapping[str, Any]:
     marker = read_marker(source.marker("train"))
     if marker is None or not (source / HISTORY).is_file():
         if name in config_names():
-            fix = f"train and score it first: ./run.sh {name} evaluate"
+            fix = f"train and score it first: ./run.sh {shlex.quote(name)} evaluate"
         elif source.folder.is_dir():  # a run with overrides, which its name does not tell
             fix = "train and score it first, with the command that created it"
         else:

@@ -8,6 +8,7 @@ the same order; with LOAD_PART `classes`, each class that both have keeps its ow
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: the file is absent or damaged.
     """
     if path.suffix != ".safetensors":
-        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train"
+        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {shlex.quote(path.parent.name)} train"
         return validated_weights(load_or_refuse(path, fix))
     if not path.is_file():
         raise UserError(f"EXPERIMENT.LOAD_PREV: there is no file {shown(path)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 
 from pipeline.engine.freshness import read_marker
@@ -47,7 +48,8 @@ def check_fitted(run: Run) -> None:
     if marker is None or read_json(source / DECODE) is None:
         settings_of_source(run.loaded, run.folders)  # not even trained
         raise UserError(
-            f"DECODE: {name} has fitted no thresholds yet; type: ./run.sh {name} fit, or set DECODE to none"
+            f"DECODE: {name} has fitted no thresholds yet; type: ./run.sh {shlex.quote(name)} fit, "
+            "or set DECODE to none"
         )
     for key, value in run.loaded.values.items():
         theirs = marker.settings.get(key, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from pipeline.config.load import load, names
@@ -51,6 +53,12 @@ def test_a_list_and_a_small_number_reach_the_members_unchanged():
         assert member.config.predict.window == (320, 192)
         assert member.config.solver.min_lr == 1e-9
         assert "'PREDICT.WINDOW=[320, 192]'" in member_command(member, "train")
+
+
+def test_a_command_with_any_names_can_be_pasted(configs):
+    write(configs, "Exp $x 'a'", "BASE: DemoAAA\n")
+    command = member_command(load("Exp $x 'a'", ("PREDICT.WINDOW=[320, 192]",)), "train")
+    assert shlex.split(command) == ["./run.sh", "Exp $x 'a'", "PREDICT.WINDOW=[320, 192]", "train"]
 
 
 def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():

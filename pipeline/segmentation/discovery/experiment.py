@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def experiment_text(draft: Draft, sizes: Sequence[tuple[int, int]], directory: P
     tile, window = _tile([size for size in sizes if 0 not in size])
     lines = [
         f"# What does a small pretrained network score on {draft.name}, with {'tiles' if tile else 'whole images'}?",
-        f"# ./run.sh {name}",
+        f"# ./run.sh {shlex.quote(name)}",
         "# Published: no result.",
         f"BASE: {BASE}",
         f"EXPERIMENT: {{PREFIX: {name}, SUFFIX: CA-{'T' if tile else 'FS'}-DA}}",
