@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from pipeline.report.figure import LIGHT, Color, Theme, add_legend, encode, new_axes, readable_color
-from pipeline.report.plots import CELL, LEAST_CELL, LEAST_WIDTH, NUMBERED_UP_TO, draw_heat_map
+from pipeline.report.lettering import legend_label
+from pipeline.report.plots import CELL, DRAWN_UP_TO, LEAST_CELL, LEAST_WIDTH, NUMBERED_UP_TO, draw_heat_map
 from pipeline.report.read import percent
 
 HEIGHT = 380  # page pixels
@@ -34,7 +35,8 @@ def draw_precision(facts: Mapping[str, Any], iou: str, colors: Sequence[Color], 
     for number, (index, curve) in enumerate(known):
         style = {"linestyle": (0, DASHES) if number % 2 else "-", "linewidth": 1.6}
         style["color"] = readable_color(colors[index % len(colors)], theme)
-        axes.plot(recalls, curve, label=f"{facts['classes'][index]} {sum(curve) / len(curve):.2f}", **style)
+        label = legend_label(f"{facts['classes'][index]} {sum(curve) / len(curve):.2f}")
+        axes.plot(recalls, curve, label=label, **style)
     for bounds in (axes.set_xlim, axes.set_ylim):
         bounds(-0.02, 1.02)
     axes.set_xlabel("recall")
@@ -57,7 +59,8 @@ def draw_anchor_fit(facts: Mapping[str, Any], colors: Sequence[Color], theme: Th
     for number, (index, name, counts) in enumerate(known):
         shares = [below / sum(counts) for below in accumulate(counts, initial=0)]
         style = {"linestyle": (0, DASHES) if number % 2 else "-", "linewidth": 1.6}
-        axes.plot(edges, shares, label=name, color=readable_color(colors[index % len(colors)], theme), **style)
+        style["color"] = readable_color(colors[index % len(colors)], theme)
+        axes.plot(edges, shares, label=legend_label(name), **style)
     for iou in ANCHOR_IOUS:
         axes.axvline(iou, color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.set_xlim(0, 1)
@@ -97,13 +100,20 @@ def draw_box_confusion(names: Sequence[str], rows: Sequence[Sequence[float]], th
     Args:
         names: the classes, then the background.
     """
+    title, num_classes = "Labelled and predicted boxes", len(names) - 1
     columns = [sum(column) or 1 for column in zip(*rows, strict=True)]
     shares = [[count / (sum(row) or 1) for count in row] for row in rows[:-1]]
     shares.append([count / total for count, total in zip(rows[-1], columns, strict=True)])
+    if num_classes > DRAWN_UP_TO:
+        wrong = {index: sum(row) - row[index] for index, row in enumerate(shares[:-1])}
+        kept = [*sorted(sorted(wrong, key=wrong.__getitem__, reverse=True)[:DRAWN_UP_TO]), num_classes]
+        names = [names[index] for index in kept]
+        rows, shares = ([[table[row][index] for index in kept] for row in kept] for table in (rows, shares))
+        title += f": the {DRAWN_UP_TO} of {num_classes:,} classes with the largest share of errors"
     has_numbers = len(names) <= NUMBERED_UP_TO
     cell = WIDE_CELL if has_numbers else max(LEAST_CELL, CELL * NUMBERED_UP_TO // len(names))
     side = max(LEAST_WIDTH, 130 + cell * len(names))
-    figure, axes = new_axes(theme, "Labelled and predicted boxes", side - 20, side, grid="none")
+    figure, axes = new_axes(theme, title, side - 20, side, grid="none")
     texts = [[f"{count:,.0f}" if count else "" for count in row] for row in rows]
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")

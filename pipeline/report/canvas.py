@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.tiles import TileSet, tile_windows
 from pipeline.report.figure import Color
+from pipeline.report.lettering import own_drawable
 
 BACKGROUND = (24, 27, 31)
 TEXT = (236, 238, 240)
@@ -104,22 +105,13 @@ def text_line(text: str, size: int, width: int, color: Color = TEXT, bold: bool 
     """Returns a line of text, shortened to a width."""
     face = font(size, bold)
     canvas = Image.new("RGB", (width, line_height(size)), BACKGROUND)
-    ImageDraw.Draw(canvas).text((0, 0), shorten(printable(text), face, width), font=face, fill=color)
+    ImageDraw.Draw(canvas).text((0, 0), shorten(own_drawable(text), face, width), font=face, fill=color)
     return np.asarray(canvas)
 
 
 def captioned(caption: str, image: np.ndarray, width: int, size: int) -> np.ndarray:
     """Returns an image below its caption."""
     return arrange([[text_line(caption, size, width, MUTED)], [image]], gap=0)
-
-
-def printable(text: str) -> str:
-    """Returns a text without what a typeface cannot draw.
-
-    >>> printable("a\\tb")
-    'a\ufffdb'
-    """
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def shorten(text: str, face: ImageFont.FreeTypeFont, most_width: float) -> str:
@@ -136,7 +128,7 @@ def legend_rows(chips: Sequence[Chip], width: int, size: int) -> list[list[tuple
     rows: list[list[tuple[int, Chip]]] = [[]]
     start = 0
     for chip in chips:
-        needed = round(size * 1.5 + font(size).getlength(printable(chip.text)) + size * 1.4)
+        needed = round(size * 1.5 + font(size).getlength(own_drawable(chip.text)) + size * 1.4)
         if rows[-1] and start + needed > width:
             rows.append([])
             start = 0
@@ -157,7 +149,7 @@ def legend(chips: Sequence[Chip], width: int, size: int) -> np.ndarray:
                 canvas.paste(Image.fromarray(hatched(side, side)), (left, top))
             box = (left, top, left + side - 1, top + side - 1)
             draw.rectangle(box, fill=chip.color and tuple(chip.color), outline=OUTLINE)
-            text = shorten(printable(chip.text), font(size), width)
+            text = shorten(own_drawable(chip.text), font(size), width)
             draw.text((left + size * 1.5, top - size * 0.1), text, font=font(size), fill=TEXT)
     return np.asarray(canvas)
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from pipeline.files import write_atomic
+from pipeline.report.lettering import make_legible
 
 Color = tuple[int, int, int]
 
@@ -97,9 +98,10 @@ def add_legend(axes: Any, theme: Theme, columns: int, **location: Any) -> None:
 
 
 def encode(figure: Any) -> bytes:
-    """Returns a figure as PNG, the same bytes for the same figure."""
+    """Returns a figure as PNG, the same bytes for the same figure; its texts are made legible."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    make_legible(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")

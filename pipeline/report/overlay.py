@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.report.curves import epoch_axis, trained_curve
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, readable_color, style_axes
+from pipeline.report.lettering import legend_label
 from pipeline.report.plots import RUN_COLORS
 from pipeline.report.read import numbers
 from pipeline.report.side import Side
@@ -55,7 +56,7 @@ def draw_overlay(sides: Sequence[Side], score: str, theme: Theme = LIGHT) -> byt
             if any(side.history.get(column, ())):
                 axes.plot(epochs, numbers(side.history[column]), **style)
         points = rate_points(side)
-        rates.plot(*zip(*points, strict=True), **style, label=side.label)
+        rates.plot(*zip(*points, strict=True), **style, label=legend_label(side.label))
         _mark(rates, side, points, style["color"])
     titles = ("Validation loss", f"Validation {label_of(score)}", "Learning rate")
     for axes, title in zip((losses, scores, rates), titles, strict=True):

@@ -16,6 +16,7 @@ from pipeline.files import write_atomic
 from pipeline.paths import HISTORY
 from pipeline.report.curves import best_row, draw_phases, epoch_axis, phase_spans
 from pipeline.report.figure import LIGHT, Color, Theme, add_legend, encode, new_axes, readable_color
+from pipeline.report.lettering import MOST_OF_A_NAME, legend_label
 from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes, read_columns
 from pipeline.scores import LABELS
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be distinguished
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
+LINED_UP_TO = 24  # classes; the legend of more lines is higher than the plot, and their colours are alike
+DRAWN_UP_TO = 160  # classes; beyond it a plot has thousands of pixels a side, of which nobody sees the whole
+COMPARED_UP_TO = 40  # classes beside each other, for each of which a run has a cell
+WIDE_ROW, NARROW_ROW = 24, 14  # page pixels of a bar; the second from 41 classes on
 LEAST_WIDTH = 420  # page pixels
 CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it
 LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without a number
@@ -52,10 +57,16 @@ def draw_class_histogram(
     The axis is logarithmic where the classes differ by more than a factor of 30.
     """
     rows = sorted(rows, key=lambda row: row.images if of == "images" else row.amount)
+    title, num_classes = f"{of.capitalize()} per class", len(rows)
+    if num_classes > DRAWN_UP_TO:
+        half = DRAWN_UP_TO // 2
+        rows = rows[:half] + rows[-half:]
+        title += f": {half} with most, {half} with least, of {num_classes:,}"
     counts = [row.images if of == "images" else row.amount for row in rows]
     present = [count for count in counts if count] or [1]
     is_log = max(present) / min(present) > LOG_FROM_RATIO
-    figure, axes = new_axes(theme, f"{of.capitalize()} per class", height=90 + 24 * len(rows), grid="x")
+    row_height = WIDE_ROW if len(rows) <= 40 else NARROW_ROW
+    figure, axes = new_axes(theme, title, height=90 + row_height * len(rows), grid="x")
     colors = [readable_color(row.color, theme) for row in rows]
     axes.barh(range(len(rows)), counts, color=colors, height=0.68, linewidth=0)
     if is_log:
@@ -71,7 +82,9 @@ def draw_class_histogram(
         text = f"{short_count(count)}{share}" if count else "none"
         offset = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5, "color": theme.text}
         axes.annotate(text, (max(count, start), position), **offset)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], color=theme.text, fontsize=8)
+    axes.set_yticks(
+        range(len(rows)), [row.name for row in rows], color=theme.text, fontsize=8 if row_height == WIDE_ROW else 7
+    )
     axes.set_ylim(-0.6, len(rows) - 0.4)
     unit = "images that show the class" if of == "images" else f"{of}, share of all"
     axes.set_xlabel(f"{unit}{' (log axis)' if is_log else ''}")
@@ -81,20 +94,31 @@ def draw_class_histogram(
 def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color], theme: Theme = LIGHT) -> bytes:
     """Returns a validation score of each class over epochs; the legend has the last value, the highest first.
 
-    Every second line is dashed: lines that coincide are usually neighbours in that order, so both show.
+    Every second line is dashed: lines that coincide are usually neighbours in that order, so both show. Of many classes
+    the highest and the lowest are named, the others are thin grey lines.
     """
-    figure, axes = new_axes(theme, f"Validation {LABELS[score]} per class", height=640)
     prefix = f"valid_{score}_"
     lines = {name.removeprefix(prefix): numbers(cells) for name, cells in history.items() if name.startswith(prefix)}
     epochs = numbers(history["epoch"])
     last = {
         name: next((value for value in values[::-1] if not math.isnan(value)), 0.0) for name, values in lines.items()
     }
-    for index, name in enumerate(sorted(lines, key=last.__getitem__, reverse=True)):
+    ranked, title = sorted(lines, key=last.__getitem__, reverse=True), f"Validation {LABELS[score]} per class"
+    named = ranked
+    if len(ranked) > LINED_UP_TO:
+        half = LINED_UP_TO // 2
+        named = ranked[:half] + ranked[-half:]
+        title += f": {half} highest, {half} lowest, of {len(ranked):,}"
+    figure, axes = new_axes(theme, title, height=640)
+    for name in ranked[len(named) // 2 : -(len(named) // 2)] if len(named) < len(ranked) else ():
+        axes.plot(epochs, lines[name], color=theme.grid, linewidth=0.8, zorder=1)
+    for index, name in enumerate(named):
         style = {"linestyle": (0, DASHES), "dash_capstyle": "butt"} if index % 2 else {"linestyle": "-"}
         style["color"] = readable_color(colors.get(name, (128, 128, 128)), theme)
         style["marker"] = "o" if len(epochs) == 1 else None  # no line would show a single epoch
-        axes.plot(epochs, lines[name], label=f"{name} {last[name]:.2f}", linewidth=1.6, markersize=3, **style)
+        axes.plot(
+            epochs, lines[name], label=legend_label(f"{name} {last[name]:.2f}"), linewidth=1.6, markersize=3, **style
+        )
     draw_phases(axes, phase_spans(history), theme, named=True)
     best = best_row(history)
     if best is not None:
@@ -110,10 +134,16 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
 def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     """Returns the confusion matrix as a heat map: of each true class's pixels, the share predicted as every class."""
     names, shares = confusion_shares(confusion)
+    title, num_classes = "Confusion matrix", len(names)
+    if num_classes > DRAWN_UP_TO:
+        wrong = {index: sum(row) - row[index] for index, row in enumerate(shares)}
+        kept = sorted(sorted(wrong, key=wrong.__getitem__, reverse=True)[:DRAWN_UP_TO])
+        names, shares = [names[index] for index in kept], [[shares[row][index] for index in kept] for row in kept]
+        title += f": the {DRAWN_UP_TO} of {num_classes:,} classes with the largest share of wrong pixels"
     has_numbers = len(names) <= NUMBERED_UP_TO
     cell = CELL if has_numbers else max(LEAST_CELL, CELL * NUMBERED_UP_TO // len(names))
     side = max(LEAST_WIDTH, 130 + cell * len(names))
-    figure, axes = new_axes(theme, "Confusion matrix", side - 20, side, grid="none")
+    figure, axes = new_axes(theme, title, side - 20, side, grid="none")
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     texts = [[f"{100 * share:.0f}" if share >= LEAST_SHOWN else "" for share in row] for row in shares]
     draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
@@ -130,15 +160,26 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
     """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
     num_runs = len(comparison.runs)
-    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
-    width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
-    figure, axes = new_axes(theme, f"Validation {comparison.label}", 120 + 26 * num_runs, width, grid="none")
+    classes, title = comparison.class_scores, f"Validation {comparison.label}"
+    if len(classes) > COMPARED_UP_TO:
+        spread = {name: _spread(scores) for name, scores in classes.items()}
+        kept = set(sorted(spread, key=spread.__getitem__, reverse=True)[:COMPARED_UP_TO])
+        title += f": the {COMPARED_UP_TO} of {len(classes):,} classes in which runs differ most"
+        classes = {name: scores for name, scores in classes.items() if name in kept}
+    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **classes}
+    width = 60 + 7 * min(max(map(len, comparison.runs)), MOST_OF_A_NAME) + 44 * len(columns)
+    figure, axes = new_axes(theme, title, 120 + 26 * num_runs, width, grid="none")
     values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
     texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
     draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
     axes.axvline(0.5, color=theme.background, linewidth=3)
     axes.spines["bottom"].set_visible(False)
     return encode(figure)
+
+
+def _spread(scores: Sequence[float | None]) -> float:
+    known = [score for score in scores if score is not None]
+    return max(known) - min(known) if known else -1.0
 
 
 def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
@@ -148,7 +189,7 @@ def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) ->
         history = read_columns(runs / name / HISTORY) or {}
         column = f"valid_{comparison.score}"
         if column in history:
-            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": name}
+            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": legend_label(name)}
             style["linestyle"] = "-" if index < len(RUN_COLORS) else "--"
             axes.plot(numbers(history["epoch"]), numbers(history[column]), **style)
     axes.set_xlabel("epoch (0: before training)")

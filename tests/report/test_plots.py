@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.config.load import load, names
 from pipeline.config.plan import Phase, learning_rate
+from pipeline.report.box_plots import draw_box_confusion
 from pipeline.report.curves import (
     PLAN_STEPS,
     draw_learning_curves,
@@ -285,3 +286,34 @@ def test_a_warm_up_in_steps_is_as_long_as_the_epochs_are():
     for steps_per_epoch, epoch in ((40, 2.5), (1000, 0.1), (10, 10)):
         points, _ = plan_curve(plan, steps_per_epoch)
         assert max(points, key=lambda point: point[1])[0] == pytest.approx(epoch, abs=0.12)
+
+
+@pytest.mark.parametrize("num_classes", [25, 150, 400])
+def test_plots_of_many_classes_have_a_size_that_can_be_looked_at(monkeypatch, num_classes):
+    figures = []
+    for module in ("plots", "box_plots"):
+        monkeypatch.setattr(f"pipeline.report.{module}.encode", lambda figure: figures.append(figure) or b"")
+    names = [f"class {index}" for index in range(num_classes)]
+    rows = [ClassRow(name, (9, 9, 9), index, 0, index, 0.5) for index, name in enumerate(names)]
+    shares = np.eye(num_classes) + np.tri(num_classes, num_classes, -1) / num_classes  # later classes are confused more
+    draw_class_histogram(rows, "images")
+    draw_confusion({"truth": names} | {name: list(map(str, shares[:, index])) for index, name in enumerate(names)})
+    draw_box_confusion([*names, "background"], np.pad(shares, (0, 1), constant_values=1).tolist())
+    for figure in figures:
+        width, height = figure.get_size_inches() * figure.dpi
+        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert max(width, height) <= 4800 and min(num_classes, 160) <= len(labels) <= 161
+        assert f"class {num_classes - 1}" in labels
+        assert (f"{num_classes}" in figure.axes[0].get_title("left")) == (num_classes > 160)
+
+
+def test_of_many_classes_the_highest_and_lowest_are_named(monkeypatch):
+    figures = []
+    monkeypatch.setattr("pipeline.report.plots.encode", lambda figure: figures.append(figure) or b"")
+    history = {"epoch": ["0", "1"], "phase": ["start", "flat"], "is_best": ["0", "1"]}
+    history |= {f"valid_dice_c{index}": ["0", f"{index / 200}"] for index in range(200)}
+    draw_class_curves(history, "dice", {})
+    (axes,) = figures[0].axes
+    named = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+    assert named == [f"c{index}" for index in (*range(199, 187, -1), *range(11, -1, -1))]
+    assert axes.get_title("left") == "Validation Dice per class: 12 highest, 12 lowest, of 200"
