@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import CLASSES, shown
+from pipeline.paths import BEST, CLASSES, shown
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.encoder import with_channels
 from pipeline.training.inputs import find_checkpoint
@@ -72,7 +72,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: the file is absent or damaged.
     """
     if path.suffix != ".safetensors":
-        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {shlex.quote(path.parent.name)} train"
+        train = f"train it first: ./run.sh {shlex.quote(path.parent.name)} train"
+        other = "name a run, a checkpoint of this project or a .safetensors file"
+        fix = f"EXPERIMENT.LOAD_PREV needs it; {train if path.name == BEST else other}"
         return validated_weights(load_or_refuse(path, fix))
     if not path.is_file():
         raise UserError(f"EXPERIMENT.LOAD_PREV: there is no file {shown(path)}")

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
 from pipeline.training.assemble import start_learner
 from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.transfer import read_weights
 from tests.tiny import run_of, run_stages
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -129,3 +130,11 @@ def test_a_network_of_the_hub_that_is_out_of_reach_is_refused_with_what_to_do(wo
 def test_a_part_of_nothing_is_refused(workshop):
     with pytest.raises(UserError, match=r"EXPERIMENT\.LOAD_PART: has an effect with EXPERIMENT\.LOAD_PREV only"):
         workshop.tiny("EXPERIMENT.LOAD_PART=classes")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("other.ckpt", "name a run, a checkpoint"), ("best.ckpt", "train it first")]
+)
+def test_a_checkpoint_that_is_not_there_is_trained_only_if_it_is_of_a_run(tmp_path, name, words):
+    with pytest.raises(UserError, match=rf"{name}; EXPERIMENT\.LOAD_PREV needs it; {words}"):
+        read_weights(tmp_path / "ExpAAB" / name)
