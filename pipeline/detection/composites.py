@@ -22,6 +22,7 @@ class Piece(NamedTuple):
     boxes: Boxes
 
 
+SOME = 1e-6  # share of a box; less is rounding
 Draw = Callable[[tuple[int, int]], Piece | None]  # from a size (height, width) to a piece of another image, or None
 
 
@@ -108,7 +109,7 @@ def _also_pasted(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min
         [np.where(is_seen_NM1, least_NM2, np.inf).min(1), np.where(is_seen_NM1, most_NM2, -np.inf).max(1)], 1
     )
     share_N = 1 - visible_share(boxes.xyxy, laid_M4, size)
-    return boxes._replace(xyxy=seen_N4).keep(share_N >= max(min_visible, 1e-6))
+    return boxes._replace(xyxy=seen_N4).keep(share_N >= _least_visible(boxes, min_visible))
 
 
 def _uncovered(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min_visible: float) -> Boxes:
@@ -116,8 +117,13 @@ def _uncovered(boxes: Boxes, laid: Sequence[tuple], size: tuple[int, int], min_v
     if not laid or not len(boxes.classes):
         return boxes
     over_M4 = np.array(laid, np.float64)
-    boxes = boxes.keep(visible_share(boxes.xyxy, over_M4, size) >= max(min_visible, 1e-6))
+    boxes = boxes.keep(visible_share(boxes.xyxy, over_M4, size) >= _least_visible(boxes, min_visible))
     return cut(boxes._replace(xyxy=_trimmed(boxes.xyxy, over_M4)), size, 0)
+
+
+def _least_visible(boxes: Boxes, min_visible: float) -> np.ndarray:
+    """Returns the share of each box that must be visible for it to be kept, (N,); of a crowd any part is."""
+    return np.where(boxes.is_crowd, SOME, max(min_visible, SOME))
 
 
 def _trimmed(xyxy_N4: np.ndarray, over_M4: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Outputs and training targets of one-stage detectors.
 
 A network has outputs at A fixed positions of an image, over all levels of its pyramid, finest level first, row by row.
-Letters: B images, A positions, C classes, N boxes of an image.
+Letters: B images, A positions, C classes, N boxes of an image, M crowds of an image.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Model
+
+CROWD_SHARE = 0.5  # of a position's area, from which on it is in a crowd
 
 
 class Dense(NamedTuple):
@@ -39,11 +41,13 @@ class BoxTargets(NamedTuple):
         boxes: float32 (N, 4) of each image: left, top, right, bottom in pixels of the batch's frames.
         classes: int64 (N,) of each image.
         size: (height, width) of the frames.
+        crowds: float32 (M, 4) of each image, regions that are no background; empty: no image has any.
     """
 
     boxes: list[Tensor]
     classes: list[Tensor]
     size: tuple[int, int]
+    crowds: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def join_outputs(parts: Sequence[Dense]) -> Dense:
 def split_targets(targets: BoxTargets, num_parts: int) -> list[BoxTargets]:
     """Returns `num_parts` parts of a batch, as `Tensor.tensor_split` cuts its images."""
     return [
-        BoxTargets(*(part[own] for part in targets[:2]), targets.size) for own in cuts(len(targets.boxes), num_parts)
+        BoxTargets(targets.boxes[own], targets.classes[own], targets.size, targets.crowds[own])
+        for own in cuts(len(targets.boxes), num_parts)
     ]
 
 
@@ -91,7 +96,33 @@ def cuts(length: int, num_parts: int) -> list[slice]:
 def targets_to(targets: BoxTargets, device: torch.device) -> BoxTargets:
     """Returns targets on a device."""
 
-    def move(parts: list[Any]) -> list[Tensor]:
+    def move(parts: Sequence[Any]) -> list[Tensor]:
         return [part.to(device, non_blocking=True) for part in parts]
 
-    return BoxTargets(move(targets.boxes), move(targets.classes), targets.size)
+    return BoxTargets(move(targets.boxes), move(targets.classes), targets.size, move(targets.crowds))
+
+
+def in_crowds(xyxy_A4: Tensor, targets: BoxTargets) -> Tensor:
+    """Returns which positions of each image lie in one of its crowds, bool (B, A).
+
+    A position is in a crowd if at least half of its box is. Without an object of its own it is not trained on: what the
+    network finds there may be right, as objects of a crowd have no boxes.
+
+    Args:
+        xyxy_A4: the box of each position, in pixels of the frames: an anchor, or the cell of a grid.
+
+    Source: the measure is that of Detectron (TRAIN.CROWD_FILTER_THRESH), https://github.com/facebookresearch/Detectron,
+    and of the `iof` of MMDetection's assigners; a half is the share from which on COCO's AP50 ignores a detection.
+
+    >>> crowd = torch.tensor([[0.0, 0, 8, 8]])
+    >>> targets = BoxTargets([], [], (8, 8), [crowd, crowd[:0]])
+    >>> in_crowds(torch.tensor([[4.0, 0, 12, 8], [5, 0, 13, 8]]), targets).tolist()
+    [[True, False], [False, False]]
+    """
+    is_inside = torch.zeros(len(targets.crowds), len(xyxy_A4), dtype=torch.bool, device=xyxy_A4.device)
+    sides_A2 = xyxy_A4[:, 2:] - xyxy_A4[:, :2]
+    for inside_A, crowds_M4 in zip(is_inside, targets.crowds, strict=True):
+        for crowd_4 in crowds_M4:
+            shared_A2 = torch.minimum(xyxy_A4[:, 2:], crowd_4[2:]) - torch.maximum(xyxy_A4[:, :2], crowd_4[:2])
+            inside_A |= shared_A2.clamp(min=0).prod(1) >= CROWD_SHARE * sides_A2.prod(1)
+    return is_inside

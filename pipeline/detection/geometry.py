@@ -29,13 +29,16 @@ def moved(xyxy_N4: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def cut(boxes: Boxes, size: Size, min_visible: float) -> Boxes:
     """Returns boxes clipped to an image of `size`, without those whose share inside is below `min_visible`.
 
+    Of a crowd any part is kept, as it shows objects without boxes of their own.
+
     >>> from pipeline.detection.boxes import make_boxes
     >>> cut(make_boxes([[-3, 0, 1, 4], [-1, 0, 3, 4]], [0, 1]), (8, 8), 0.5).xyxy.tolist()
     [[0.0, 0.0, 3.0, 4.0]]
     """
     inside_N4 = clip_boxes(boxes.xyxy, size)
     own_N, whole_N = areas(inside_N4), areas(boxes.xyxy)
-    return boxes._replace(xyxy=inside_N4).keep((own_N > 0) & (own_N >= min_visible * whole_N))
+    is_enough_N = boxes.is_crowd | (own_N >= min_visible * whole_N)
+    return boxes._replace(xyxy=inside_N4).keep((own_N > 0) & is_enough_N)
 
 
 def scaled(xyxy_N4: np.ndarray, size: Size, new_size: Size) -> np.ndarray:

@@ -65,7 +65,8 @@ def seen_targets(targets: BoxTargets, factor: float) -> BoxTargets:
     if seen == targets.size:
         return targets
     x, y = seen[1] / targets.size[1], seen[0] / targets.size[0]
-    return targets._replace(boxes=[boxes * boxes.new_tensor([x, y, x, y]) for boxes in targets.boxes], size=seen)
+    boxes, crowds = ([one * one.new_tensor([x, y, x, y]) for one in own] for own in (targets.boxes, targets.crowds))
+    return targets._replace(boxes=boxes, size=seen, crowds=crowds)
 
 
 @dataclass

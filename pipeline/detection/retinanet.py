@@ -22,7 +22,7 @@ from torchvision.ops import Conv2dNormActivation, box_iou, sigmoid_focal_loss
 
 from pipeline.config.schema import Model
 from pipeline.detection.anchors import RetinaNetOptions, anchors_of, options_of, refuse_thin_anchors
-from pipeline.detection.dense import BoxTargets, Dense, Detector
+from pipeline.detection.dense import BoxTargets, Dense, Detector, in_crowds
 from pipeline.detection.pyramid import NUM_ENCODED, STRIDES, Pyramid, make_encoder
 from pipeline.training.ranks import group
 
@@ -83,7 +83,7 @@ class Assigned(NamedTuple):
 
     Attributes:
         has_object: bool (B, A).
-        is_ignored: bool (B, A): anchors that overlap an object, but not enough; in no loss.
+        is_ignored: bool (B, A): anchors that overlap an object, but not enough, or lie in a crowd; in no loss.
         classes: int64 (B, A), meaningful where `has_object`.
         boxes: float32 (B, A, 4), meaningful where `has_object`.
     """
@@ -99,10 +99,15 @@ def assign(anchors_A4: Tensor, targets: BoxTargets) -> Assigned:
 
     An anchor is assigned to the object that it overlaps most if the IoU is 0.5 or more, and is background below 0.4.
     The best anchors of an object are assigned at any IoU, also to the object that they overlap most. An anchor that
-    overlaps nothing is always background, so boxes without an area are not trained on.
+    overlaps nothing is always background, so boxes without an area are not trained on. Background in a crowd, see
+    `in_crowds`, is ignored.
     """
     parts = [_assign_image(anchors_A4, *one) for one in zip(targets.boxes, targets.classes, strict=True)]
-    return Assigned(*(torch.stack(tensors) for tensors in zip(*parts, strict=True)))
+    assigned = Assigned(*(torch.stack(tensors) for tensors in zip(*parts, strict=True)))
+    if not any(map(len, targets.crowds)):
+        return assigned
+    is_ignored_BA = assigned.is_ignored | (in_crowds(anchors_A4, targets) & ~assigned.has_object)
+    return assigned._replace(is_ignored=is_ignored_BA)
 
 
 def _assign_image(anchors_A4: Tensor, boxes_N4: Tensor, classes_N: Tensor) -> Assigned:

@@ -26,7 +26,7 @@ class BoxLabels(NamedTuple):
     """The labels of a batch.
 
     Attributes:
-        targets: what is trained on, without regions of many objects (crowds).
+        targets: what is trained on; regions of many objects (crowds) are no boxes of it.
         truth: all boxes of each image, in pixels of the frame.
     """
 
@@ -99,7 +99,8 @@ def labels_of(boxes: Sequence[Boxes], size: tuple[int, int]) -> BoxLabels:
     """Returns the labels of a batch whose frames have a `size` (height, width)."""
     learnt = [one.keep(~one.is_crowd) for one in boxes]
     xyxy, classes = ([torch.from_numpy(one[index].copy()) for one in learnt] for index in (0, 1))
-    return BoxLabels(BoxTargets(xyxy, classes, size), list(boxes))
+    crowds = [torch.from_numpy(one.xyxy[one.is_crowd]) for one in boxes]
+    return BoxLabels(BoxTargets(xyxy, classes, size, crowds), list(boxes))
 
 
 def split_labels(labels: BoxLabels, num_parts: int) -> list[BoxLabels]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, one_hot
 
 from pipeline.config.schema import Model
-from pipeline.detection.dense import BoxTargets, Dense
+from pipeline.detection.dense import BoxTargets, Dense, in_crowds
 from pipeline.detection.sim_ota import assign
 from pipeline.detection.yolox_boxes import (
     Positions,
@@ -68,8 +68,7 @@ def losses(
     if "iou" in terms:
         found["iou"] = (1 - centred_ious(predicted_BA4[is_taken_BA], assigned.boxes).square()).sum()
     if "conf" in terms:
-        is_taken_BA1 = is_taken_BA[..., None].float()
-        found["conf"] = binary_cross_entropy_with_logits(outputs.objectness, is_taken_BA1, reduction="sum")
+        found["conf"] = objectness_loss(outputs.objectness[..., 0], is_taken_BA, positions, targets)
     if "cls" in terms:
         soft_FC = one_hot(assigned.classes, num_classes) * assigned.ious[:, None]
         found["cls"] = binary_cross_entropy_with_logits(outputs.classes[is_taken_BA], soft_FC, reduction="sum")
@@ -79,6 +78,19 @@ def losses(
         found["l1"] = l1_loss(outputs.boxes[is_taken_BA], code_F4, reduction="sum")
     num_taken = group.summed(is_taken_BA.sum()).clamp(min=1)
     return {name: group.summed(found[name]) / num_taken for name in terms}
+
+
+def objectness_loss(logits_BA: Tensor, is_taken_BA: Tensor, positions: Positions, targets: BoxTargets) -> Tensor:
+    """Returns the sum of the binary cross-entropies of objectness, a scalar.
+
+    A position whose cell of the grid lies in a crowd, see `in_crowds`, is in the sum only if it is trained on a box.
+    """
+    losses_BA = binary_cross_entropy_with_logits(logits_BA, is_taken_BA.float(), reduction="none")
+    if any(map(len, targets.crowds)):
+        half_A1 = positions.strides[:, None] / 2
+        cells_A4 = torch.cat([positions.centres - half_A1, positions.centres + half_A1], 1)
+        losses_BA = losses_BA.masked_fill(in_crowds(cells_A4, targets) & ~is_taken_BA, 0)
+    return losses_BA.sum()
 
 
 def assign_batch(outputs: Dense, predicted_BA4: Tensor, positions: Positions, targets: BoxTargets) -> Assigned:

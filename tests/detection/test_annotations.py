@@ -213,9 +213,10 @@ def test_several_breaks_of_a_coco_file_and_its_boxes_are_found_at_once(tmp_path)
     )
 
 
-def test_a_crowd_stays_one_and_is_not_counted_as_a_box(tmp_path):
+@pytest.mark.parametrize("mark", ["iscrowd", "ignore"])
+def test_a_crowd_stays_one_and_is_not_counted_as_a_box(tmp_path, mark):
     content = coco_content(TWO)
-    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][0] |= {"iscrowd": 0, mark: 1}
     write(tmp_path, "coco", TWO)
     (tmp_path / "train.json").write_text(json.dumps(content))
     catalog, problems, source = prepared(competition(FORMS["coco"]), tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load
 from pipeline.detection.boxes import Boxes, make_boxes
-from pipeline.detection.composites import Piece, apply_mosaic, paste
+from pipeline.detection.composites import Piece, apply_mosaic, joined, paste
 
 PLAIN = load("BccdR").config.datasets.augmentation
 MOSAIC = replace(PLAIN.mosaic, enable=True)
@@ -122,6 +122,17 @@ def test_what_lies_in_a_pasted_box_has_its_own_box_even_if_its_class_is_not_past
 
 def rows(piece: Piece) -> list:
     return list(zip(piece.boxes.xyxy.tolist(), piece.boxes.classes.tolist(), strict=True))
+
+
+def test_a_crowd_is_kept_where_a_part_of_it_is_left_or_comes_with_a_pasted_box():
+    image, crowd = np.zeros((*SIZE, 3), np.uint8), make_boxes([[0, 0, 20, 20]], [0], [True])
+    pasted = make_boxes([[0, 0, 20, 18]], [1])
+    rng = np.random.default_rng(0)
+    kept = paste(PASTE, image, crowd, Piece(image.copy(), pasted), [1], rng, 0.5)
+    assert kept.is_crowd.tolist() == [True, False] and kept.xyxy[0].tolist() == [0, 18, 20, 20]
+    both = joined([make_boxes([[0, 0, 8, 8]], [1]), crowd])
+    come = paste(PASTE, image, make_boxes([], []), Piece(image.copy(), both), [0, 1], rng, 0.5)
+    assert come.is_crowd.tolist() == [False, True] and come.xyxy[1].tolist() == [0, 0, 8, 8]
 
 
 def test_pasted_are_allowed_classes_within_the_area_and_no_crowds():

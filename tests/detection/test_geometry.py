@@ -147,3 +147,9 @@ def test_a_box_smaller_than_a_pixel_is_covered_by_what_lies_on_it():
     over = np.array([[0.0, 0.0, 8.0, 8.0]])
     shares = visible_share(np.array([[3.1, 3.1, 3.4, 3.4], [7.5, 2.0, 8.5, 3.0]]), over, (16, 16))
     assert shares.tolist() == pytest.approx([0, 0.5])
+
+
+def test_a_cut_crowd_is_kept_whatever_is_left_of_it():
+    boxes = make_boxes([[-9, 0, 1, 4], [-9, 0, 1, 4], [-9, 0, 0, 4]], [0, 1, 2], [False, True, True])
+    found = cut(boxes, (8, 8), 0.3)
+    assert found.classes.tolist() == [1] and found.xyxy.tolist() == [[0, 0, 1, 4]]

@@ -280,6 +280,19 @@ def test_an_anchor_is_ignored_between_the_two_thresholds():
     assert focal(logits, assigned).item() < 1e-6
 
 
+def test_anchors_without_an_object_are_in_no_loss_where_half_of_them_is_in_a_crowd():
+    # 1, 1/2 and 0.4 of them are in the crowd; the last one is, too, but has an object.
+    anchors = torch.tensor([[0.0, 0, 10, 10], [30, 0, 50, 10], [32, 0, 52, 10], [20, 20, 30, 30]])
+    boxes, classes = torch.tensor([[20.0, 20, 30, 30]]), torch.tensor([1])
+    targets = BoxTargets([boxes, boxes], [classes, classes], (64, 64), [torch.tensor([[0.0, 0, 40, 40]]), boxes[:0]])
+    assigned = assign(anchors, targets)
+    assert assigned.has_object.tolist() == [[False, False, False, True]] * 2
+    assert assigned.is_ignored.tolist() == [[True, True, False, False], [False] * 4]
+    logits = torch.zeros(2, 4, 3, requires_grad=True)
+    focal(logits, assigned).backward()
+    assert logits.grad.abs().amax(2).gt(0).tolist() == [[False, False, True, True], [True] * 4]
+
+
 def test_every_object_has_an_anchor_unless_no_anchor_overlaps_it():
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]])
     # A small part of the first anchor, between two anchors, and a box without an area.

@@ -16,7 +16,8 @@ from pipeline.config.load import load
 from pipeline.data.loaders import SampleKey
 from pipeline.detection.boxes import make_boxes
 from pipeline.detection.dense import cuts
-from pipeline.detection.samples import labels_of, split_labels
+from pipeline.detection.learning import seen_targets
+from pipeline.detection.samples import labels_of, labels_to, split_labels
 from pipeline.detection.train_samples import BoxDataset, collate_train
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
@@ -171,9 +172,14 @@ def test_the_labels_of_a_batch_are_cut_with_its_images(number, num_parts):
     assert all(part.targets.size == (32, 64) for part in parts)
 
 
-def test_crowds_are_scored_but_not_learnt():
-    labels = labels_of([make_boxes([[0, 0, 4, 4], [0, 0, 9, 9]], [1, 2], [False, True])], (32, 32))
-    assert labels.targets.classes[0].tolist() == [1] and labels.truth[0].classes.tolist() == [1, 2]
+def test_crowds_are_scored_and_are_neither_boxes_nor_background_of_the_training():
+    boxes = make_boxes([[0, 0, 4, 4], [0, 0, 9, 9]], [1, 2], [False, True])
+    labels = labels_of([make_boxes([], []), boxes], (32, 32))
+    assert labels.targets.classes[1].tolist() == [1] and labels.truth[1].classes.tolist() == [1, 2]
+    first, second = split_labels(labels, 2)
+    assert [own.tolist() for own in (*first.targets.crowds, *second.targets.crowds)] == [[], [[0, 0, 9, 9]]]
+    assert seen_targets(labels.targets, 2).crowds[1].tolist() == [[0, 0, 18, 18]]
+    assert labels_to(labels, torch.device("cpu")).targets.crowds[1].tolist() == [[0, 0, 9, 9]]
 
 
 def test_samples_of_several_sizes_are_framed_with_their_boxes():

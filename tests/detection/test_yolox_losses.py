@@ -19,7 +19,7 @@ from pipeline.detection.yolox_boxes import (
     to_centres,
     to_corners,
 )
-from pipeline.detection.yolox_losses import TERMS, losses
+from pipeline.detection.yolox_losses import TERMS, assign_batch, losses
 from tests.detection.reference_yolox import (
     decoded_by_reference,
     dense_of,
@@ -75,6 +75,27 @@ def test_a_batch_without_boxes_has_the_loss_of_objectness_only():
     wanted = torch.nn.functional.softplus(outputs.objectness).sum()  # divided by 1, not by 0
     torch.testing.assert_close(found["conf"], wanted)
     sum(found.values()).backward()
+
+
+def test_a_cell_that_is_half_in_a_crowd_is_no_background_unless_it_has_an_object():
+    levels = [level.requires_grad_() for level in random_levels(4, 2, SIZE, NUM_CLASSES)]
+    plain = random_targets(4, (3, 3), ANY, SIZE, NUM_CLASSES)
+    whole = torch.tensor([[0.0, 0, *SIZE[::-1]]])
+    crowd = torch.tensor([[4.0, 0, 160, 40]])  # half of the first column of the finest level, whose stride is 8
+    outputs = dense_of(levels)
+    positions = positions_of(SIZE)
+    is_taken = assign_batch(outputs, decode_boxes(outputs.boxes, positions), positions, plain).is_taken
+    (grad,) = torch.autograd.grad(
+        losses_of(outputs, plain._replace(crowds=[whole, crowd]))["conf"], outputs.objectness, retain_graph=True
+    )
+    assert torch.equal(grad[0, :, 0] != 0, is_taken[0])
+    is_free = grad[1, :, 0] == 0
+    finest = is_free[: 12 * 20].view(12, 20) | is_taken[1, : 12 * 20].view(12, 20)
+    assert finest[:5].all() and not is_free[: 12 * 20].view(12, 20)[5:].any()
+    coarsest = is_free[-15:].view(3, 5) | is_taken[1, -15:].view(3, 5)  # the second row of 32 pixels is a quarter in it
+    assert coarsest[0].all() and not is_free[-15:].view(3, 5)[1:].any()
+    found, wanted = losses_of(outputs, plain._replace(crowds=[whole[:0]] * 2)), losses_of(outputs, plain)
+    assert all(torch.equal(found[name], wanted[name]) for name in TERMS)
 
 
 def test_losses_of_one_answer_are_those_on_paper():

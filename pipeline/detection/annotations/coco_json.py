@@ -1,6 +1,7 @@
 """Boxes in a COCO file: JSON with `images`, `annotations` and `categories`; `bbox` is left, top, width, height.
 
-Source: the format description at https://cocodataset.org/#format-data. `iscrowd: 1` marks a crowd.
+Source: the format description at https://cocodataset.org/#format-data. `iscrowd: 1` marks a crowd. So does `ignore: 1`,
+by which files of CrowdHuman and CityPersons mark what is neither an object to find nor background; COCO has none.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def read_coco(path: Path, file: str, key: str, competition: str) -> tuple[Table,
         if numbers is None:
             place = f"{place}, bbox {shown_value(entry.get('bbox'))}"
         label = names.get(entry["category_id"], f"category_id {entry['category_id']}, not in categories")
-        is_crowd = entry.get("iscrowd", 0) == 1
+        is_crowd = 1 in (entry.get("iscrowd"), entry.get("ignore"))
         rows[entry["image_id"]].append(Row(label, place, edges(numbers, "xywh") if numbers else NO_NUMBERS, is_crowd))
     images = {}
     for entry in content["images"]:
