@@ -84,10 +84,18 @@ class Batch(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss of a batch: `total`, a scalar, and each term of the mix by name, unweighted and detached."""
+    """The loss of a batch.
+
+    Attributes:
+        total: a scalar.
+        terms: each term of the mix by name, unweighted and detached.
+        count: by what sums over the batch of all ranks were divided, if not by the number of samples: a scalar without
+            gradient, or 0 where there was nothing to count and they were divided by 1.
+    """
 
     total: Tensor
     terms: dict[str, Tensor]
+    count: Tensor | None = None
 
 
 @dataclass(frozen=True)

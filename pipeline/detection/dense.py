@@ -50,6 +50,18 @@ class BoxTargets(NamedTuple):
     crowds: Sequence[Tensor] = ()
 
 
+class Terms(NamedTuple):
+    """The losses of a batch.
+
+    Attributes:
+        values: by the name of the term, scalars.
+        count: see `Loss`.
+    """
+
+    values: dict[str, Tensor]
+    count: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Detector:
     """An architecture as a record of functions.
@@ -58,14 +70,14 @@ class Detector:
         build: (model, number of classes, image channels) to the network with random weights, from float images
             (B, channels, H, W) to `Dense`; it has `encoder`, whose weights may be loaded.
         terms: the losses that it can be trained by.
-        losses: (model, number of classes, outputs, targets, terms with their settings) to each term's loss, a scalar.
+        losses: (model, number of classes, outputs, targets, terms with their settings) to the loss of each term.
         decode: (model, outputs, size (height, width) of the frames) to boxes (B, A, 4) in pixels, and probabilities
             (B, A, C).
     """
 
     build: Callable[[Model, int, int], nn.Module]
     terms: tuple[str, ...]
-    losses: Callable[[Model, int, Dense, BoxTargets, Mapping[str, Mapping[str, float]]], dict[str, Tensor]]
+    losses: Callable[[Model, int, Dense, BoxTargets, Mapping[str, Mapping[str, float]]], Terms]
     decode: Callable[[Model, Dense, tuple[int, int]], tuple[Tensor, Tensor]]
 
 

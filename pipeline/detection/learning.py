@@ -55,8 +55,8 @@ def mixed_loss(loaded: Loaded, mix: Sequence[tuple[str, float]], outputs: Dense,
     names = {name: term_parts(name)[0] for name, _ in mix}
     settings = {own: term_settings(name) for name, own in names.items()}
     terms = detector_of(model).losses(model, loaded.competition.num_classes, outputs, targets, settings)
-    total = torch.stack([weight * terms[names[name]] for name, weight in mix]).sum()
-    return Loss(total, {name: terms[own].detach() for name, own in names.items()})
+    total = torch.stack([weight * terms.values[names[name]] for name, weight in mix]).sum()
+    return Loss(total, {name: terms.values[own].detach() for name, own in names.items()}, terms.count)
 
 
 def seen_targets(targets: BoxTargets, factor: float) -> BoxTargets:

@@ -22,7 +22,7 @@ from torchvision.ops import Conv2dNormActivation, box_iou, sigmoid_focal_loss
 
 from pipeline.config.schema import Model
 from pipeline.detection.anchors import RetinaNetOptions, anchors_of, options_of, refuse_thin_anchors
-from pipeline.detection.dense import BoxTargets, Dense, Detector, in_crowds
+from pipeline.detection.dense import BoxTargets, Dense, Detector, Terms, in_crowds
 from pipeline.detection.pyramid import NUM_ENCODED, STRIDES, Pyramid, make_encoder
 from pipeline.training.ranks import group
 
@@ -130,7 +130,7 @@ def losses(
     outputs: Dense,
     targets: BoxTargets,
     terms: Mapping[str, Mapping[str, float]],
-) -> dict[str, Tensor]:
+) -> Terms:
     """Returns the loss of each term, a float32 scalar.
 
     This is the sum over an image's anchors, divided by the number of anchors with an object (at least 1), averaged over
@@ -145,7 +145,7 @@ def losses(
         "sigmoid_focal": lambda **settings: focal(outputs.classes, assigned, **settings),
         "smooth_l1": lambda **settings: smooth_l1(outputs.boxes, anchors_A4, assigned, **settings),
     }
-    return {name: functions[name](**settings) for name, settings in terms.items()}
+    return Terms({name: functions[name](**settings) for name, settings in terms.items()})
 
 
 def focal(logits_BAC: Tensor, assigned: Assigned, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:

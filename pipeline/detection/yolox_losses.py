@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, one_hot
 
 from pipeline.config.schema import Model
-from pipeline.detection.dense import BoxTargets, Dense, in_crowds
+from pipeline.detection.dense import BoxTargets, Dense, Terms, in_crowds
 from pipeline.detection.sim_ota import assign
 from pipeline.detection.yolox_boxes import (
     Positions,
@@ -49,8 +49,8 @@ class Assigned(NamedTuple):
 
 def losses(
     model: Model, num_classes: int, outputs: Dense, targets: BoxTargets, terms: Mapping[str, Mapping[str, float]]
-) -> dict[str, Tensor]:
-    """Returns the losses of a batch that `terms` names, float32 scalars.
+) -> Terms:
+    """Returns the losses of a batch that `terms` names, float32 scalars, and the number of positions with a box.
 
     The target of a class is the IoU of the network's box, so that the probability also measures the quality of the box.
 
@@ -76,8 +76,8 @@ def losses(
         places = is_taken_BA.nonzero()[:, 1]
         code_F4 = encode_boxes(assigned.boxes, Positions(positions.cells[places], positions.strides[places]))
         found["l1"] = l1_loss(outputs.boxes[is_taken_BA], code_F4, reduction="sum")
-    num_taken = group.summed(is_taken_BA.sum()).clamp(min=1)
-    return {name: group.summed(found[name]) / num_taken for name in terms}
+    num_taken = group.summed(is_taken_BA.sum())
+    return Terms({name: group.summed(found[name]) / num_taken.clamp(min=1) for name in terms}, num_taken)
 
 
 def objectness_loss(logits_BA: Tensor, is_taken_BA: Tensor, positions: Positions, targets: BoxTargets) -> Tensor:

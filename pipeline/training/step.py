@@ -46,14 +46,18 @@ class EpochSums:
         self.values = torch.zeros(2 + 2 * len(terms) + learning.num_sums, dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, loss: Loss, outputs: Any, labels: Any, num_samples: int) -> None:
-        """Adds a batch, of all ranks; nothing is copied between host and device."""
+    def add(self, loss: Loss, sample_sums: Tensor, num_samples: int) -> None:
+        """Adds a batch, of all ranks; nothing is copied between host and device.
+
+        Args:
+            sample_sums: the task's own sums over its samples.
+        """
         total = loss.total.double()
         zero, count = torch.zeros_like(total), torch.full_like(total, num_samples)
         sums = [total * num_samples, count]
         for name in self.terms:
             sums += [loss.terms[name].double() * num_samples, count] if name in loss.terms else [zero, zero]
-        self.values += group.summed(torch.cat([torch.stack(sums), self.learning.sample_sums(outputs, labels)]))
+        self.values += group.summed(torch.cat([torch.stack(sums), sample_sums]))
 
     def means(self) -> Means:
         """Returns the means over all samples so far."""
@@ -118,7 +122,7 @@ def train_step(
     labels = learning.to_device(batch.labels)
 
     def attempt(num_parts: int, own: slice = ALL) -> tuple[list[Loss], list[float]]:
-        return _accumulate(learner, criterion, sums, (images_BHWC, labels), num_parts, own)
+        return accumulated(learner, criterion, sums, (images_BHWC, labels), num_parts, own)
 
     if group.count() > 1:
         losses, shares = attempt(*own_parts(len(images_BHWC), learner.micro))
@@ -140,26 +144,56 @@ def train_step(
     return _weighted(losses, shares)
 
 
-def _accumulate(
+def accumulated(
     learner: Learner, criterion: Criterion, sums: EpochSums, batch: tuple[Tensor, Any], num_parts: int, own: slice
 ) -> tuple[list[Loss], list[float]]:
-    """Adds up the gradients of those of a batch's parts that this process computes; returns their losses and shares."""
+    """Adds up the gradients of those of a batch's parts that this process computes; returns their losses and shares.
+
+    The gradient is that of the whole batch. Where its loss is divided by a count, that is known only after the last
+    part: till then parts are weighted relative to the first one.
+    """
     learner.optimizer.zero_grad(set_to_none=True)
     images_BHWC, labels = batch
     pairs = zip(images_BHWC.tensor_split(num_parts), sums.learning.split_labels(labels, num_parts), strict=True)
     pairs = list(pairs)[own]
-    num_samples = sum(len(images_part) for images_part, _ in pairs)
-    losses, shares = [], []
+    sizes = [len(images_part) for images_part, _ in pairs]
+    losses, sampled = [], 0
     for index, (images_part, labels_part) in enumerate(pairs):
         with learner.reducing(index == len(pairs) - 1), group.joint_batches():
             outputs = learner.outputs(images_part)
             loss = criterion(outputs, labels_part)
-            share = len(images_part) / num_samples
+            losses.append(loss._replace(total=loss.total.detach()))
+            is_mean = loss.count is None
+            share = sizes[index] / sum(sizes) if is_mean else loss.count.clamp(min=1) / losses[0].count.clamp(min=1)
             learner.scaler.scale(loss.total * share).backward()
-            losses.append(Loss(loss.total.detach(), loss.terms))
-            shares.append(share)
-            sums.add(loss, outputs, labels_part, len(images_part))
+            with torch.no_grad():
+                sampled = sampled + sums.learning.sample_sums(outputs, labels_part)
+    weights, divisor = weights_of(losses, sizes)
+    shares = [weight / divisor for weight in weights]
+    if not is_mean and len(pairs) > 1:
+        torch._foreach_mul_([param.grad for param in learner.network.parameters() if param.grad is not None], shares[0])
+    with group.joint_batches():
+        sums.add(_weighted(losses, shares), sampled, sum(sizes))
     return losses, shares
+
+
+def weights_of(losses: Sequence[Loss], samples: Sequence[float]) -> tuple[list[Any], Any]:
+    """Returns the weight of each part's loss in that of the whole, and what the weighted sum is divided by.
+
+    Args:
+        samples: of each part.
+
+    >>> weights_of([Loss(torch.tensor(3.0), {}), Loss(torch.tensor(1.0), {})], [1, 3])
+    ([1, 3], 4)
+    >>> parts = [Loss(torch.tensor(3.0), {}, torch.tensor(count)) for count in (6, 0)]
+    >>> weights, divisor = weights_of(parts, [1, 3])
+    >>> [weight.item() for weight in weights], divisor.item()
+    ([6, 1], 6)
+    """
+    if losses[0].count is None:
+        return list(samples), sum(samples)
+    counts = torch.stack([loss.count for loss in losses])
+    return list(counts.clamp(min=1)), counts.sum().clamp(min=1)
 
 
 def own_parts(num_loaded: int, micro: MicroBatches) -> tuple[int, slice]:

@@ -23,7 +23,7 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.memory import in_parts
 from pipeline.training.ranks import group
-from pipeline.training.step import Means
+from pipeline.training.step import Means, weights_of
 
 Item = TypeVar("Item")
 
@@ -51,12 +51,11 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             scorer.add(outputs, labels, *([batch.windows_of] if batch.windows_of is not None else []))
     if group.count() > 1:
         losses, counts, scorer = _of_all_ranks(losses, counts, scorer, learning)
-    weights = torch.tensor(counts)
+    weights, divisor = weights_of(losses, counts)
 
     def mean(values: list[Tensor]) -> float:
         values_B = torch.stack([value.double() for value in values])
-        weights_B = weights.to(values_B)
-        return float((values_B * weights_B).sum() / weights_B.sum())
+        return float((values_B * torch.tensor(weights).to(values_B)).sum() / divisor)
 
     terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
     return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
@@ -66,12 +65,19 @@ def _of_all_ranks(
     losses: list[Loss], counts: list[float], scorer: Any, learning: Learning
 ) -> tuple[list[Loss], list[float], Any]:
     """Returns what all ranks have collected, in the order of the batches."""
-    own = [Loss(loss.total.cpu(), {name: term.cpu() for name, term in loss.terms.items()}) for loss in losses]
+    own = [
+        Loss(loss.total.cpu(), {name: term.cpu() for name, term in loss.terms.items()}, _on_cpu(loss.count))
+        for loss in losses
+    ]
     parts = group.objects_of_all((own, counts, scorer.collected()))
     scorer = learning.scorer()
     for _, _, collected in parts:
         scorer.take(collected)
     return [loss for part in parts for loss in part[0]], [number for part in parts for number in part[1]], scorer
+
+
+def _on_cpu(count: Tensor | None) -> Tensor | None:
+    return None if count is None else count.cpu()
 
 
 def no_validation(learning: Learning) -> Means:
@@ -157,15 +163,16 @@ def chosen_batches(run: Run, count: int, batch_size: int, varied: bool = False) 
 
 def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Criterion, learning: Learning) -> float:
     """Returns the mean loss over images."""
-    total = count = 0
+    losses = []
     for batch in batches:
         images_BHWC, labels = batch.images.to(learner.device), learning.to_device(batch.labels)
         with at_this_step(learner) as network, autocast(learner.device, learner.precision):
             scaling = scaling_of(network, learner.config.model.encoder)
             outputs = learning.whole(network, normalise(images_BHWC, scaling))
-        total += float(criterion(outputs, labels).total) * len(images_BHWC)
-        count += len(images_BHWC)  # a window counts as an image here, as few are chosen of each
-    return total / count
+        losses.append(criterion(outputs, labels))
+    # A window counts as an image here, as few are chosen of each.
+    weights, divisor = weights_of(losses, [len(batch.images) for batch in batches])
+    return float(sum(float(loss.total) * weight for loss, weight in zip(losses, weights, strict=True)) / divisor)
 
 
 @contextlib.contextmanager

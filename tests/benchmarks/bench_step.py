@@ -187,6 +187,8 @@ def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> N
             training.data, train_batches=lambda *arguments: clock.timed_batches(plain_batches(*arguments))
         )
         training.sums.add = clock.timed("metrics", training.sums.add)
+        sample_sums = clock.timed("metrics", training.learning.sample_sums)
+        training.sums.learning = replace(training.learning, sample_sums=sample_sums)
     criterion = fixed_loss(loaded, learner)
     images, masks = batch.images.to(learner.device), batch.labels.to(learner.device)
 

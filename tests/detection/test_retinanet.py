@@ -83,7 +83,7 @@ def random_outputs(num_images: int, size: tuple[int, int], seed: int = 0) -> Den
 
 
 def losses_of(outputs: Dense, targets: BoxTargets, terms=OURS) -> dict[str, torch.Tensor]:
-    return RETINANET.losses(TINY, NUM_CLASSES, outputs, targets, terms)
+    return RETINANET.losses(TINY, NUM_CLASSES, outputs, targets, terms).values
 
 
 def torchvisions_losses(theirs, outputs: Dense, targets: BoxTargets, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -116,7 +116,7 @@ def test_losses_boxes_and_probabilities_are_torchvisions(ours, theirs):
         expected_probs = theirs.head.classification_head(features).sigmoid()
         outputs = ours(images)
         expected = torchvisions_losses(theirs, outputs, targets, anchors)
-        found = RETINANET.losses(model, NUM_CLASSES, outputs, targets, PLAIN)
+        found = RETINANET.losses(model, NUM_CLASSES, outputs, targets, PLAIN).values
         boxes, probs = RETINANET.decode(model, outputs, size)
     for name, loss in expected.items():
         assert found[name].item() == pytest.approx(loss.item(), rel=1e-6) and loss > 0.1

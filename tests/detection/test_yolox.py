@@ -73,7 +73,7 @@ def test_training_gives_the_losses_and_gradients_of_the_reference():
     targets = random_targets(1, (4, 0, 2), (6.0, 60.0), (64, 64), 3)
     image = torch.rand(3, 3, 64, 64) * 255
     wanted = theirs(image.flip(1), reference_labels(targets))
-    found = YOLOX.losses(yolox_model(), 3, ours(image), targets, TERMS)
+    found = YOLOX.losses(yolox_model(), 3, ours(image), targets, TERMS).values
     for name in ("iou", "conf", "cls", "l1"):
         weight = 5 if name == "iou" else 1
         torch.testing.assert_close(weight * found[name], wanted[f"{name}_loss"], rtol=1e-5, atol=1e-5)
@@ -126,11 +126,11 @@ def test_training_in_bfloat16_gives_float32_losses_and_finite_gradients():
     targets = random_targets(2, (3, 1), (8.0, 40.0), (64, 64), 3)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = network(torch.rand(2, 3, 64, 64) * 255)
-        found = YOLOX.losses(yolox_model(), 3, outputs, targets, TERMS)
+        found = YOLOX.losses(yolox_model(), 3, outputs, targets, TERMS).values
     assert outputs.boxes.dtype == torch.bfloat16
     assert {loss.dtype for loss in found.values()} == {torch.float32}
     in_float32 = Dense(*(tensor.float() for tensor in outputs))
-    assert found == YOLOX.losses(yolox_model(), 3, in_float32, targets, TERMS)
+    assert found == YOLOX.losses(yolox_model(), 3, in_float32, targets, TERMS).values
     sum(found.values()).backward()
     assert all(param.grad.isfinite().all() for param in network.parameters())
     assert YOLOX.decode(yolox_model(), outputs, (64, 64))[0].dtype == torch.float32
@@ -147,7 +147,7 @@ def test_a_few_steps_on_one_image_lower_the_loss_and_find_its_boxes():
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     totals = []
     for _ in range(100):
-        found = YOLOX.losses(yolox_model(), 2, network(image), targets, TERMS)
+        found = YOLOX.losses(yolox_model(), 2, network(image), targets, TERMS).values
         total = 5 * found["iou"] + found["conf"] + found["cls"] + found["l1"]
         optimizer.zero_grad()
         total.backward()

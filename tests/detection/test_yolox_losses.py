@@ -37,7 +37,7 @@ COUNTS = [(3, 0, 1), (1,), (0, 0), (40, 5), (0, 12, 60, 2)]
 
 
 def losses_of(outputs, targets, terms=ALL):
-    return losses(yolox_model(), NUM_CLASSES, outputs, targets, terms)
+    return losses(yolox_model(), NUM_CLASSES, outputs, targets, terms).values
 
 
 @pytest.mark.parametrize("sides", [SMALL, LARGE, ANY])
@@ -107,7 +107,7 @@ def test_losses_of_one_answer_are_those_on_paper():
     targets = random_targets(0, (1,), ANY, (32, 32), 2)._replace(
         boxes=[torch.tensor([[0.0, 0, 32, 32]])], classes=[torch.tensor([1])]
     )
-    found = losses(yolox_model(), 2, outputs, targets, ALL)
+    found = losses(yolox_model(), 2, outputs, targets, ALL).values
     assert found["iou"].item() == pytest.approx(1 - 0.5**2)
     assert found["conf"].item() == pytest.approx(math.log(2), abs=1e-6)
     assert found["cls"].item() == pytest.approx(2 * math.log(2))

@@ -44,6 +44,33 @@ def test_micro_batches_take_the_step_of_the_whole_batch(accumulate, samples):
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, parts, strict=True))
 
 
+def step_by_count(*changes: str, first: float = 1.0) -> tuple[Loss, EpochSums, list[Tensor]]:
+    """Returns what a step does whose loss is a sum over the brighter pixels, divided by their number."""
+    training = make(changes=[*WITHOUT_NORM, *changes])
+    training.learner.network.eval()
+    training.learner.optimizer.param_groups[0]["lr"] = 0.5
+    images, labels, keys = batch(1)
+    images = (images.float() * torch.tensor([first, 1.0, 0.1, 0.0]).view(4, 1, 1, 1)).to(images.dtype)
+
+    def criterion(outputs: Tensor, labels_BHW: Tensor) -> Loss:
+        is_chosen = outputs.detach()[:, 0] > 0.3
+        count = is_chosen.sum()
+        total = outputs.square().sum(1)[is_chosen].sum() / count.clamp(min=1)
+        return Loss(total, {"ce": total.detach()}, count)
+
+    step = train_step(training.learner, Batch(images, labels, keys), criterion, training.sums, FiniteWatch(lags=False))
+    return step, training.sums, list(training.learner.network.parameters())
+
+
+@pytest.mark.parametrize("first", [1.0, 0.0])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_micro_batches_of_a_loss_that_is_divided_by_a_count_take_the_step_of_the_whole_batch(accumulate, first):
+    whole, parts = step_by_count(first=first), step_by_count(f"SOLVER.ACCUMULATE={accumulate}", first=first)
+    assert float(parts[0].total) == pytest.approx(float(whole[0].total), rel=1e-6)
+    assert parts[1].means().loss == pytest.approx(whole[1].means().loss, rel=1e-6)
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole[2], parts[2], strict=True))
+
+
 @pytest.mark.parametrize("samples", range(1, 18))
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (8, 2), (8, 4), (16, 4)])
 def test_no_micro_batch_is_left_with_one_sample(samples, batch_size, accumulate):
@@ -83,8 +110,9 @@ def test_sums_are_means_over_samples_and_ignore_what_is_not_scored():
     logits = torch.zeros(2, 3, 1, 2)
     logits[:, 1] = 1.0  # everything is predicted as class 1; output 2 is the padding class
     labels = torch.tensor([[[1, 1]], [[0, 255]]], dtype=torch.uint8)
-    sums.add(loss(3.0, ce=6.0), logits, labels, 2)
-    sums.add(loss(0.0, ce=0.0), logits[:1], torch.tensor([[[1, 2]]], dtype=torch.uint8), 1)
+    sums.add(loss(3.0, ce=6.0), sums.learning.sample_sums(logits, labels), 2)
+    other = torch.tensor([[[1, 2]]], dtype=torch.uint8)
+    sums.add(loss(0.0, ce=0.0), sums.learning.sample_sums(logits[:1], other), 1)
     means = sums.means()
     assert sums.num_samples() == 3 and means.loss == pytest.approx(2.0) and means.terms == {"ce": pytest.approx(4.0)}
     by_name = means.scores.by_name
@@ -95,8 +123,8 @@ def test_sums_are_means_over_samples_and_ignore_what_is_not_scored():
 def test_a_term_is_the_mean_over_the_samples_that_it_was_computed_for():
     sums, logits = EpochSums(two_classes(), ("ce", "dice", "focal"), CPU), torch.zeros(2, 3, 1, 1)
     labels = torch.zeros(2, 1, 1, dtype=torch.uint8)
-    sums.add(loss(3.0, ce=2.0, dice=4.0), logits, labels, 2)
-    sums.add(loss(0.0, ce=8.0), logits[:1], labels[:1], 1)
+    sums.add(loss(3.0, ce=2.0, dice=4.0), sums.learning.sample_sums(logits, labels), 2)
+    sums.add(loss(0.0, ce=8.0), sums.learning.sample_sums(logits[:1], labels[:1]), 1)
     assert sums.means().terms == {"ce": pytest.approx(4.0), "dice": pytest.approx(4.0), "focal": None}
     sums.reset()
     assert sums.num_samples() == 0 and sums.means().terms == {"ce": None, "dice": None, "focal": None}
@@ -150,10 +178,11 @@ def test_sums_go_on_where_a_checkpoint_left_them():
     for index in (1, 2):
         part, value = batch(index), loss(0.1 * index, ce=0.3 * index)
         logits = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(index))
-        whole.add(value, logits, part.labels, 4)
+        sampled = learning.sample_sums(logits, part.labels)
+        whole.add(value, sampled, 4)
         if index == 2:
             second.load_state_dict(first.state_dict())
-        (first if index == 1 else second).add(value, logits, part.labels, 4)
+        (first if index == 1 else second).add(value, sampled, 4)
     assert whole.means() == second.means()
 
 

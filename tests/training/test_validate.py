@@ -28,9 +28,15 @@ class Constant(nn.Module):
 
 
 def validation_of(
-    truths: Sequence[Sequence], predictions: Sequence[Sequence], loss: Callable[[Tensor, Tensor], Tensor]
+    truths: Sequence[Sequence],
+    predictions: Sequence[Sequence],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    count: Callable[[Tensor], Tensor | None] = lambda mask: None,
 ) -> Means:
-    """Validates two classes on one batch for each pair of masks (lists of rows); predictions come from the images."""
+    """Validates two classes on one batch for each pair of masks (lists of rows); predictions come from the images.
+
+    `count` is what a loss of masks is divided by.
+    """
     training = make()
     training.learner.network = Constant(2)
     learning = bind(("Road", "Car"), (0, 1), (0, 1), 2, training.config.loss_fn, torch.device("cpu"))
@@ -41,7 +47,7 @@ def validation_of(
 
     def criterion(logits: Tensor, mask: Tensor) -> Loss:
         value = loss(logits, mask)
-        return Loss(2 * value, {"half": value, "tenth": value / 5})
+        return Loss(2 * value, {"half": value, "tenth": value / 5}, count(mask))
 
     return validate(training.learner, batches, criterion, learning)
 
@@ -58,6 +64,23 @@ def test_loss_and_terms_are_means_over_images_not_over_batches():
     result = validation_of(truths, truths, lambda logits, mask: mask.float().mean())
     assert result.loss == pytest.approx(2 / 4)
     assert result.terms == {"half": pytest.approx(1 / 4), "tenth": pytest.approx(1 / 20)}
+
+
+def test_a_loss_that_is_divided_by_a_count_is_that_of_all_images_whatever_the_batches():
+    masks = [[[1, 1]], [[1, 0]], [[0, 0]], [[0, 0]]]
+
+    def count(mask: Tensor) -> Tensor:
+        return (mask == 1).sum()
+
+    def loss(logits: Tensor, mask: Tensor) -> Tensor:
+        return (1 + mask.float()).sum() / count(mask).clamp(min=1)
+
+    whole, *others = (
+        validation_of(own, own, loss, count) for own in ([masks], [masks[:1], masks[1:]], [[one] for one in masks])
+    )
+    assert whole.loss == pytest.approx(2 * 11 / 3)
+    for other in others:
+        assert (other.loss, other.terms) == (pytest.approx(whole.loss), pytest.approx(whole.terms))
 
 
 def test_images_that_do_not_fit_into_a_gpus_memory_together_are_validated_as_one_batch(monkeypatch):
