@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 GIB = 1024**3
+# How names of one image differ in lists and on disks, and what makes them equal; in this order.
+NAME_CHANGES: dict[str, Callable[[str], str]] = {
+    "Unicode form": lambda name: unicodedata.normalize("NFC", name),  # macOS takes accents apart: NFD
+    "invisible characters": lambda name: "".join(one for one in name if unicodedata.category(one) not in ("Cc", "Cf")),
+    "spaces": lambda name: "".join(name.split()),
+    "letter case": str.casefold,
+    "extension": lambda name: re.sub(r"(\.[a-z]{3,4})+$", "", name),
+    "leading zeros": lambda name: re.sub(r"(?<!\d)0+(?=\d)", "", name),
+}
 
 
 def duration(seconds: float) -> str:
@@ -68,6 +78,59 @@ def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
     ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
     close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))
     return [by_plain[near] for near in close[:most]]
+
+
+def loose_name(name: str, kept: str = "") -> str:
+    """Returns a file's name or an id without what cameras, spreadsheets and file systems change.
+
+    Args:
+        kept: the one of `NAME_CHANGES` that is not made equal.
+
+    >>> loose_name("000001_012.JPG") == loose_name(" 1_12.jpg") == loose_name("000001_012.jpg.png")
+    True
+    """
+    for what, change in NAME_CHANGES.items():
+        name = name if what == kept else change(name)
+    return name
+
+
+def name_difference(name: str, other: str) -> str:
+    """Returns in what two names differ that `loose_name` makes equal; "" where it does not.
+
+    >>> name_difference("7.JPG", "07.jpg"), name_difference("caf\\u00e9", "cafe\\u0301"), name_difference("7", "8")
+    ('other letter case and leading zeros', 'other Unicode form', '')
+    """
+    if loose_name(name) != loose_name(other):
+        return ""
+    return "other " + " and ".join(what for what in NAME_CHANGES if loose_name(name, what) != loose_name(other, what))
+
+
+def alike_names(names: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """Returns for each unknown name the end of a message: the known name that is alike, and what differs, or "".
+
+    >>> alike_names(["7.JPG", "9.jpg"], ["07.jpg"])
+    {'7.JPG': '; there is 07.jpg (other letter case and leading zeros)', '9.jpg': ''}
+    """
+    alike = {loose_name(other): other for other in known} if names else {}
+    near = {name: alike.get(loose_name(name)) for name in names}
+    return {
+        name: f"; there is {other} ({name_difference(name, other)})" if other else "" for name, other in near.items()
+    }
+
+
+def similar_name(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the most similar of the known ones, and what differs.
+
+    >>> similar_name("img_7", ["img_07", "img_8"]), similar_name("img_7", ["other"])
+    ('; did you mean img_07 (other leading zeros)?', '')
+    """
+    known = list(known)
+    similar = [other for other in known if name_difference(name, other)]
+    similar = similar or difflib.get_close_matches(name, known, n=1)
+    if not similar:
+        return ""
+    difference = name_difference(name, similar[0])
+    return f"; did you mean {similar[0]}{f' ({difference})' if difference else ''}?"
 
 
 def plain_word(word: str) -> str:

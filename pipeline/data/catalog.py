@@ -7,7 +7,6 @@ that one pass of fixing is enough. Only a catalog without problems may be writte
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from pipeline.data.competition import (
     list_files,
     list_images,
     sequence_of,
+    unreadable_names,
     with_neighbours,
 )
 from pipeline.data.decode import SUFFIXES
@@ -35,6 +35,7 @@ from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
 from pipeline.task import Labels, Task
+from pipeline.wording import loose_name, name_difference
 
 TEXT_COLUMNS = ("id", "sequence", "given", "image", "mask")
 Key = Literal["IMAGES", "VALID_IMAGES", "TEST_IMAGES", "MASKS"]
@@ -150,7 +151,10 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
     if len(templates) > 1 or "/" in templates[0] or "*" in templates[0]:
         entries = _entries_by_templates(competition, folder, templates)
         if entries or len(templates) > 1:
-            return entries, [] if entries else [_empty(competition, folder, f"no file that fits {templates[0]}")]
+            unreadable = unreadable_names([entry.id for entry in entries])
+            return entries, unreadable if entries else [
+                _empty(competition, folder, f"no file that fits {templates[0]}")
+            ]
     names, ids = [], []
     for name in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
         names.append(name)
@@ -162,7 +166,7 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
     counts = Counter(ids)
     twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if counts[id] > 1]
     listed = [(Listed(id, own, ""), name) for id, own, name in zip(ids, sequences, names, strict=True)]
-    return _entries_of(listed, competition), twice
+    return _entries_of(listed, competition), [*twice, *unreadable_names(ids)]
 
 
 def _empty(competition: Competition, folder: Path, found: str) -> Problem:
@@ -261,10 +265,10 @@ def _explain_all(
             return [make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)]
         facts = {"what": what, "key": key, "competition": competition.name}
         return [make_problem("folder missing", parent, "no such folder" + concerned, **facts)]
-    near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
+    near = {loose_name(name): name for name in names if f"{parent}/{name}" not in wanted}
     return [
         _id_with_suffix(competition, folder, key, file)
-        or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)), competition)
+        or _explain(folder, file, what, near.get(loose_name(PurePosixPath(file).name)), competition)
         for file in gone
     ]
 
@@ -292,15 +296,6 @@ def _explain(folder: Path, file: str, what: str, near: str | None, competition: 
     if os.path.exists(folder / file):
         return make_problem("not a file", file, "a device, pipe or socket")
     if near is not None:
-        return make_problem(f"{what} under another name", file, f"there is {near}")
+        difference = name_difference(PurePosixPath(file).name, near)
+        return make_problem(f"{what} under another name", file, f"there is {near} ({difference})")
     return make_problem(f"{what} missing", file, "no such file", competition=competition.name)
-
-
-def _loose(name: str) -> str:
-    """Returns a file name without case, extensions and leading zeros, which cameras and spreadsheets change.
-
-    >>> _loose("000001_012.JPG") == _loose("1_12.jpg") == _loose("000001_012.jpg.png")
-    True
-    """
-    stem = re.sub(r"(\.[a-z]{3,4})+$", "", name.casefold())
-    return re.sub(r"(?<!\d)0+(?=\d)", "", stem)

@@ -144,6 +144,12 @@ def ids_of_files(competition: Competition, folder: Path, template: str) -> list[
     return [id for id in ids if re.search(competition.id_pattern, id)] if competition.id_pattern else ids
 
 
+def unreadable_names(ids: Sequence[str]) -> list[Problem]:
+    """Returns a problem for each file whose name cannot be an id in a table: a line break, or bytes of no character."""
+    bad = [ascii(id)[1:-1] for id in ids if not id.isprintable()]
+    return [make_problem("file name not text", name, "characters that cannot be printed") for name in bad]
+
+
 def _subset_of(image_id: str, valid_pattern: str) -> str:
     return "valid" if re.search(valid_pattern, image_id) else "train"
 
@@ -158,6 +164,7 @@ def _listed(
     listed = [Listed(row[competition.id_column], sequence, subset) for row, sequence, _ in found]
     needs_sequence = key != "TEST_CSV" or competition.image.neighbours > 0
     problems = [problem for _, _, wrong in found for problem in wrong] if needs_sequence else []
+    problems += unreadable_names([one.id for one in listed])
     if not rows:
         problems.append(make_problem("no image found", template, "no such file", key=key, competition=competition.name))
     return listed, problems

@@ -15,6 +15,7 @@ _RGB_IMAGE = "8-bit RGB"
 _FORMATS = "an image as JPEG, PNG, WebP, BMP, GIF, TIFF, JPEG 2000, npy, npz or DICOM"
 _MASK_FORMATS = "a mask as PNG, GIF, TIFF, BMP, WebP, npy or npz"
 _LISTED = "put the file there, or remove its row from the list"
+_SAME_NAME = "exactly the name at the left: letter case, spaces and Unicode form included"
 _RENAME = "rename it, or correct the id in the list"
 _MASK = "one value per pixel, not a colour: a class index, or a value that MASK_VALUES lists"
 _CSV = "save it as a plain CSV: UTF-8, commas, one header line"
@@ -46,6 +47,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "id empty": ("an id in every row", "fill the cell, or remove the row"),
     "id not a file name": ("an id that can be a file's name, folders included",
                            "write it without .., \\ and a / in front"),
+    "file name not text": ("a name of printable characters in UTF-8", "rename the file"),
     "id twice": ("each id once", "where images have a row per object or class, name the csv as CSV of MASKS, which "
                  "reads all rows; otherwise remove the second row"),
     "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),
@@ -83,8 +85,8 @@ KINDS: dict[str, tuple[str, str]] = {
                        f"{_DESCRIPTOR}"),
     "id with a suffix": ("ids without a file's suffix, or a template that includes it",
                      f"{{key}}: {{template}} in {_DESCRIPTOR}"),
-    "image under another name": ("exactly the name at the left, letter case included", _RENAME),
-    "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
+    "image under another name": (_SAME_NAME, _RENAME),
+    "mask under another name": (_SAME_NAME, _RENAME),
     "not a file": ("an ordinary file", "replace it by the file"),
     "link to nowhere": ("a file, or a link to one", "correct the link, or replace it by the file itself"),
     "file unreadable": ("a file that this user may read", "chmod u+r on it, or copy it again"),

@@ -33,6 +33,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
+from pipeline.wording import alike_names
 
 Found = tuple[Annotated, list[Problem]]
 
@@ -75,7 +76,8 @@ class BoxSource:
         for table in self.tables:
             names = sorted(table.images)
             if names and not any((table.file, name) in self._entries for name in names):
-                found = f"none of {len(names):,} names matches an image (first: {names[0]})"
+                first = names[0] + alike_names(names[:1], self._inspected)[names[0]]
+                found = f"none of {len(names):,} names matches an image (first: {first})"
                 problems.append(make_problem("boxes of no image", table.file, found, competition=self.competition.name))
         return problems
 

@@ -59,7 +59,7 @@ class Fingerprints:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C the gigabytes not yet read stay unread
         digest = hashlib.sha256()
         for file, file_hash in zip(files, hashes, strict=True):
-            digest.update(f"{os.path.relpath(file, below)}\0{file_hash}\n".encode())
+            digest.update(os.fsencode(f"{os.path.relpath(file, below)}\0{file_hash}\n"))
         return digest.hexdigest()
 
     def save(self) -> None:

@@ -38,6 +38,7 @@ from pipeline.segmentation.objects import borders, class_of, objects_in_files, p
 from pipeline.segmentation.resizing import run_size, stretched
 from pipeline.segmentation.submission.rle import RleError, paint_window
 from pipeline.segmentation.valid_region import valid_region
+from pipeline.wording import alike_names
 
 
 class Row(NamedTuple):
@@ -72,7 +73,7 @@ class MaskSource:
         self.runs = self.files = None
         self.unread: list[str] = []
         self._shared_pixels: dict[str, int] = {}
-        self._inspected = False
+        self._inspected: set[str] = set()
         self._kept: tuple[str, np.ndarray] | None = None
         self._parsed: tuple[str, list] | None = None
         if isinstance(competition.masks, MaskCsv):
@@ -89,7 +90,7 @@ class MaskSource:
         """What is wrong with the csv of run lengths; after all images were inspected, also whether no id matches."""
         if not self._inspected or not self._without_image or len(self._without_image) < len(self.runs.rows):
             return self._csv_problems
-        found = f"only ids that no image has: {len(self._without_image):,} (first: {min(self._without_image)})"
+        found = f"only ids that no image has: {self._strays()}"
         return [
             *self._csv_problems,
             make_problem("runs of no image", self.runs.file, found, competition=self.competition.name),
@@ -104,10 +105,7 @@ class MaskSource:
                 "if one of them is the class, name it as CLASS_COLUMN of MASKS"
             )
         if self._without_image:
-            yield (
-                f"ids in {self.runs.file} that no image has: {len(self._without_image):,} "
-                f"(first: {min(self._without_image)}); their run lengths are not used"
-            )
+            yield (f"ids in {self.runs.file} that no image has: {self._strays()}; their run lengths are not used")
         if not self._shared_pixels:
             return
         first, total = next(iter(self._shared_pixels)), sum(self._shared_pixels.values())
@@ -115,6 +113,10 @@ class MaskSource:
             f"masks with pixels of several classes: {len(self._shared_pixels):,} ({total:,} pixels, first: {first}); "
             "such a pixel gets the last of its classes in the order of CLASSES; LABELS: multilabel keeps all of them"
         )
+
+    def _strays(self) -> str:
+        first = min(self._without_image)
+        return f"{len(self._without_image):,} (first: {first}{alike_names([first], self._inspected)[first]})"
 
     def cell(self, image_id: str) -> str:
         """Returns what the catalog keeps of an image's mask: its files, joined; "" where it has none."""
@@ -199,7 +201,7 @@ class MaskSource:
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
         """Returns what the mask of an image holds; `counts` is int64 [256], its pixels by class index."""
         size = (image.height, image.width)
-        self._inspected = True
+        self._inspected.add(image_id)
         self._without_image.discard(image_id)
         if self.runs is None and not cell and self.competition.without_mask == "refuse":
             found, name = f"no mask file of {image_id!r}", self.competition.name

@@ -92,6 +92,44 @@ def test_a_broken_image_is_one_problem_that_names_file_and_fix(what, kind, damag
     _shown_with_fix(problems[0])
 
 
+@pytest.mark.parametrize(
+    ("listed", "there", "difference"),
+    [
+        ("caf\u00e9", "cafe\u0301", "Unicode form"),  # as a list from Windows says it, and as macOS writes it
+        ("cafe\u0301", "caf\u00e9", "Unicode form"),
+        ("cafe", " cafe", "spaces"),
+        ("cafe", "cafe\u200b", "invisible characters"),
+        ("cafe", "Cafe", "letter case"),
+        ("caf\u00e9", "CAFE\u0301 ", "Unicode form and spaces and letter case"),
+        ("cafe_07", "cafe_7", "leading zeros"),
+    ],
+)
+def test_a_file_under_a_name_that_looks_alike_is_told_what_differs(folder: Path, listed, there, difference):
+    text = (folder / "train.csv").read_text()
+    (folder / "train.csv").write_text(text.replace("000001_002", f"000001_{listed}"), encoding="utf-8")
+    for name, kind in (("imgs/imgs", "jpg"), ("masks/masks", "png")):
+        (folder / name / f"000001_002.{kind}").rename(folder / name / f"000001_{there}.{kind}")
+    *_, problems = check_all(COMPETITION, folder)
+    assert [problem.kind for problem in problems] == ["image under another name", "mask under another name"]
+    assert problems[0].found == f"there is 000001_{there}.jpg (other {difference})"
+
+
+def test_a_sample_in_another_unicode_form_is_told_what_differs(folder: Path):
+    for name, id in (("test.csv", "caf\u00e9"), ("sample_submission.csv", "cafe\u0301")):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("000900_002", f"000900_{id}"), encoding="utf-8")
+    (folder / "imgs/imgs/000900_002.jpg").rename(folder / "imgs/imgs/000900_caf\u00e9.jpg")
+    *_, problems = check_all(COMPETITION, folder)
+    unknown = [problem.found for problem in problems if problem.kind == "sample row unknown"]
+    assert unknown and all(found.endswith("(other Unicode form)") for found in unknown)
+
+
+def test_a_file_whose_name_is_not_text_is_a_problem(hidden: Path):
+    (hidden / "000900_001.jpg").rename(hidden / os.fsdecode(b"000900_caf\xe9.jpg"))
+    _, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True)
+    assert [(problem.kind, problem.file) for problem in problems] == [("file name not text", "000900_caf\\udce9")]
+
+
 @pytest.mark.parametrize(("what", "kind", "damage"), MASK_BREAKS, ids=_ids(MASK_BREAKS))
 def test_a_broken_mask_is_one_problem_that_names_file_and_fix(what, kind, damage, folder: Path):
     file = "masks/masks/000001_002.png"
@@ -171,7 +209,13 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
 
 def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
-    elsewhere = {"folder missing", "folder unreadable", "sequence empty", "test folder empty"}  # tests of their own
+    elsewhere = {
+        "folder missing",
+        "folder unreadable",
+        "sequence empty",
+        "test folder empty",
+        "file name not text",
+    }  # tests of their own
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
     elsewhere |= {
         "region missing",

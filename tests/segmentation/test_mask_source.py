@@ -452,8 +452,9 @@ def test_runs_of_no_image_are_told_and_all_of_no_image_are_a_problem(folder):
     write_csv(folder, "image,pixels", [f"{IDS[0]},1 5", f"{IDS[1]}.png,1 5"])
     assert masks(competition, folder)[1] == []
     told = next(line for line in notices(competition, folder) if "no image has" in line)
-    assert told == "ids in runs.csv that no image has: 1 (first: im01.png); their run lengths are not used"
+    first = "1 (first: im01.png; there is im01 (other extension))"
+    assert told == f"ids in runs.csv that no image has: {first}; their run lengths are not used"
     write_csv(folder, "image,pixels", [f"{IDS[0]}.png,1 5", f"{IDS[1]}.png,1 5"])
     (problem,) = masks(competition, folder)[1]
     assert problem.kind == "runs of no image"
-    assert problem.found == "only ids that no image has: 2 (first: im00.png)"
+    assert problem.found == "only ids that no image has: 2 (first: im00.png; there is im00 (other extension))"

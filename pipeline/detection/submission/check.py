@@ -8,7 +8,6 @@ duplicate boxes, the same score for all boxes, another order than the sample's.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from pipeline.detection.submission.grid import Size, corners_of, units
 from pipeline.detection.submission.kinds import KINDS, MOST_OUTSIDE_PX, keys_of
 from pipeline.errors import UserError
 from pipeline.submission.file import WARNING, Sizes
+from pipeline.wording import alike_names, similar_name
 
 MOST_BOXES = 100  # per image; most scores of boxes count no more
 _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
@@ -76,12 +76,15 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str], kind:
     if not test_ids or not blocks:
         return problems
     name_of: dict[str, str] = {}
+    unknown: list[Block] = []
     for block in blocks:
         if block.key and block.key not in expected:
-            problems.append(make_problem("sample row unknown", file, block.name))
+            unknown.append(block)
         elif block.key in name_of:
             problems.append(make_problem("sample row twice", file, f"{block.name}, first {name_of[block.key]}"))
         name_of.setdefault(block.key, block.name)
+    hints = alike_names([block.key for block in unknown], expected)
+    problems += [make_problem("sample row unknown", file, block.name + hints[block.key]) for block in unknown]
     absent = [image_id for key, image_id in expected.items() if key not in name_of]
     if form.lists_all(competition):
         problems += [make_problem("sample row missing", file, f"{image_id}: no row") for image_id in absent]
@@ -99,8 +102,7 @@ def _match(blocks: Sequence[Block], expected: Mapping[str, str]) -> tuple[dict[s
             matched[block.key] = block
         elif block.key or not block.faults:
             num_unknown += 1
-            similar = difflib.get_close_matches(block.key, expected, 1) if num_unknown <= _MAX_SUGGESTIONS else []
-            hint = f"; did you mean {similar[0]}?" if similar else ""
+            hint = similar_name(block.key, expected) if num_unknown <= _MAX_SUGGESTIONS else ""
             problems.append(f"{block.name}: no test image has this id{hint}")
     return matched, problems
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.segmentation.submission.run_lengths import (
     split_cells,
 )
 from pipeline.submission.file import WARNING, Sizes
+from pipeline.wording import alike_names, similar_name
 
 Key = tuple[str, ...]
 Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file
@@ -64,15 +64,20 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
         return [problem for problem in problems if problem.kind != "list without rows"]
     expected = expected_keys(test_ids, competition)
     line_of: dict[Key, int] = {}
+    unknown: list[tuple[int, str]] = []
     for line, row in rows:
         key = split_cells([row[column] for column in header_columns(convention)], convention)[0]
         if key not in expected:
-            problems.append(make_problem("sample row unknown", file, f"line {line}: {', '.join(key)}"))
+            unknown.append((line, ", ".join(key)))
         elif key in line_of and not competition.has_objects:
             found = f"{', '.join(key)} in lines {line_of[key]} and {line}"
             problems.append(make_problem("sample row twice", file, found))
         else:
             line_of.setdefault(key, line)
+    hints = alike_names([text for _, text in unknown], map(", ".join, expected))
+    problems += [
+        make_problem("sample row unknown", file, f"line {line}: {text}{hints[text]}") for line, text in unknown
+    ]
     if _is_row_per_object_alone(competition):
         there = {expected[key][0] for key in line_of}
         absent_ids = sorted(test_ids - there)
@@ -150,8 +155,7 @@ def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unk
     ids = {image for image, _ in expected.values()}
     if rows != "id" and image_id in ids:
         return f"there is no class {label!r}; the {len(labels)} classes are {', '.join(labels)}"
-    similar = difflib.get_close_matches(image_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
-    return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
+    return f"no test image has this id{similar_name(image_id, ids) if num_unknown <= _MAX_SUGGESTIONS else ''}"
 
 
 def _missing_rows(rows: Mapping[Key, list[Row]], expected: Expected, competition: Competition) -> Iterator[str]:

@@ -8,7 +8,6 @@ index masks (uint8, H, W). A pixel of no class is stored as the ignored class or
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from pipeline.segmentation.inspect_mask import listed
 from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, keep_classes, require_size
 from pipeline.segmentation.submission.mask_files import KINDS, MaskFileError
 from pipeline.submission.file import WARNING, Sizes
+from pipeline.wording import similar_name
 
 PNG = "png_masks"
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
@@ -244,8 +244,7 @@ def _match_names(entries: Sequence[zipfile.ZipInfo], by_name: Sizes) -> tuple[di
             matched[name] = entry
         else:
             num_unknown += 1
-            similar = difflib.get_close_matches(name, by_name, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
-            hint = f"; did you mean {similar[0]}?" if similar else ""
+            hint = similar_name(name, by_name) if num_unknown <= _MAX_SUGGESTIONS else ""
             problems.append(f"{name}: no test image has a mask of this name{hint}")
     missing = [name for name in by_name if name not in matched]
     if missing and not matched:

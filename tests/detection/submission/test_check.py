@@ -55,7 +55,7 @@ def test_a_file_of_other_images_lacks_all_of_them_which_is_one_problem(tmp_path)
 
 def test_an_id_without_its_suffix_is_unknown(tmp_path):
     found = check_rows(tmp_path, "image_1,", form="size, no row where there is no box", ids=("image_1",))
-    assert found == ["line 2 (image_1): no test image has this id; did you mean image_1.jpg?"]
+    assert found == ["line 2 (image_1): no test image has this id; did you mean image_1.jpg (other extension)?"]
 
 
 def test_images_without_a_row_have_no_box_where_the_competition_wants_none(tmp_path):
