@@ -11,7 +11,6 @@ import shutil
 import stat
 import subprocess
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
-from pipeline.files import GIB, atomic_path, check_disk, sync_folder
+from pipeline.files import DAMAGED_ARCHIVE, GIB, atomic_path, check_disk, sync_folder
 from pipeline.paths import DEMOS, Folders, descriptor, shown
 from pipeline.submission.kaggle import ask, connect
 from pipeline.wording import did_you_mean
@@ -140,9 +139,9 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: i
                 # zipfile reads no more than the size that was announced and summed up above.
                 with zipped.open(member) as packed, open(path, "xb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
-        raise UserError(f"{archive} is damaged: {error}. Remove it and start the same command again.") from error
-    except OSError as error:
+    except (*DAMAGED_ARCHIVE, OSError) as error:
+        if not isinstance(error, OSError) or error.errno is None:  # bz2 has no error of its own
+            raise UserError(f"{archive} is damaged: {error}. Remove it and start the same command again.") from error
         raise UserError(f"cannot unpack {archive} into {folder}: {error}") from error
 
 

@@ -12,6 +12,10 @@ import json
 import os
 import re
 import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +28,11 @@ TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 RESERVE = 64 * 1024**2
+# What reading a damaged zip, npz or tar raises; they may be packed by deflate, bz2 or LZMA, and their names are text.
+DAMAGED_ARCHIVE: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, ValueError, OverflowError, MemoryError, KeyError),
+    *(struct.error, zlib.error, getattr(zipfile.lzma, "LZMAError", zlib.error)),  # a Python may be built without LZMA
+)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
 
 PAGE = 4096
 
@@ -21,3 +23,10 @@ def zero_page(data: bytes, rng: random.Random) -> bytes:
     size = min(PAGE, max(1, len(data) // 16))
     start = rng.randrange(0, len(data), size)
     return data[:start] + bytes(len(data[start : start + size])) + data[start + size :]
+
+
+def damaged(data: bytes, number: int) -> Iterator[bytes]:
+    """Yields a file with one damage each, the same ones each time; DAMAGES=2400 in the environment: so many."""
+    rng = random.Random(len(data))
+    for index in range(int(os.environ.get("DAMAGES", number))):
+        yield (cut, flip, zero_page)[index % 3](data, rng)

@@ -1,5 +1,6 @@
 """Downloads: whole or absent, and nothing outside the folder."""
 
+import random
 import stat
 import zipfile
 
@@ -16,6 +17,7 @@ from pipeline.paths import Folders
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
 from pipeline.training.encoder import load_encoder
+from tests.damages import damaged
 from tests.segmentation.submission.scenes import make_competition
 from tests.submission.clients import run_lines
 from tests.submission.loopback import kaggle_at
@@ -120,6 +122,25 @@ def test_a_damaged_archive_is_refused(tmp_path):
     archive.write_bytes(content[:100])
     with pytest.raises(UserError, match="is damaged"):
         unpack(archive, tmp_path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_is_damaged_in_an_archive_it_is_unpacked_or_refused_with_its_name(tmp_path, packing):
+    content = random.Random(0).randbytes(400) + bytes(400)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as zipped:
+        for name in ("train.csv", "imgs/1.jpg", "imgs/caf\u00e9.jpg", "imgs/2.jpg"):
+            zipped.writestr(name, content)
+    whole, num_refused = (tmp_path / "a.zip").read_bytes(), 0
+    broken_name = whole.replace("\u00e9".encode(), b"\xc1\xff", 1)  # in the header of the file, not in the list
+    for number, data in enumerate([broken_name, *damaged(whole, 100)]):
+        (tmp_path / "b.zip").write_bytes(data)
+        (folder := tmp_path / f"{number}").mkdir()
+        try:
+            unpack(tmp_path / "b.zip", folder)
+        except UserError as error:
+            assert "b.zip" in str(error)
+            num_refused += 1
+    assert num_refused > number / 2
 
 
 def test_an_announced_size_that_is_a_lie_writes_no_more_than_announced(tmp_path):

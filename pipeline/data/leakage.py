@@ -15,8 +15,6 @@ not overlap, none (distance from 16, correlation to 0.886).
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -28,7 +26,7 @@ import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import map_files
-from pipeline.files import atomic_path
+from pipeline.files import DAMAGED_ARCHIVE, atomic_path
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90
@@ -149,7 +147,7 @@ def read_signatures(path: Path) -> Signatures | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             return Signatures(found["ids"].tolist(), found["bits"], found["thumbnails"].astype(np.float32))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (*DAMAGED_ARCHIVE, OSError):
         return None
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import DAMAGED_ARCHIVE
 from pipeline.paths import KAGGLE, PANELS, PROBS, PROJECT, REPORT, SWEEP_PLOT
 from pipeline.wording import duration, size
 
@@ -165,17 +166,20 @@ def _bytes_of(files: Iterable[Path]) -> int:
 
 
 def unpack(pack: Path, folder: Path) -> None:
-    """Unpacks a tar archive; a member that would leave the folder is refused by `tarfile`.
+    """Unpacks a tar archive.
 
     Raises:
-        UserError: this Python cannot tell such members.
+        UserError: it is damaged, or a member would leave the folder; or this Python cannot tell such members.
     """
     if not hasattr(tarfile, "data_filter"):  # the first releases of Python 3.10 and 3.11
         raise UserError(
             f"Python {sys.version.split()[0]} cannot unpack {pack.name} safely; use 3.10.12, 3.11.4, 3.12 or newer"
         )
-    with tarfile.open(pack) as archive:
-        archive.extractall(folder, filter="data")
+    try:
+        with tarfile.open(pack) as archive:
+            archive.extractall(folder, filter="data")
+    except DAMAGED_ARCHIVE as error:
+        raise UserError(f"{pack} cannot be unpacked: {error}. Get it again") from error
 
 
 def _show_results() -> None:

@@ -16,6 +16,7 @@ from pipeline.config.mask_code import MaskCode
 from pipeline.data.decode import stored_pixels
 from pipeline.data.images import MAX_PX, BadFile
 from pipeline.errors import UserError
+from pipeline.files import DAMAGED_ARCHIVE
 from pipeline.segmentation.labels import ARRAYS, decode_stored
 
 MOST_FILES = 48  # masks that are read, evenly spread
@@ -62,7 +63,7 @@ def look_at(path: Path) -> Content:
         if stored is not None:
             return Content(size, _few(stored))
         stored = decode_stored(data, suffix, _COLORS)
-    except (OSError, ValueError, SyntaxError, EOFError, cv2.error):
+    except (*DAMAGED_ARCHIVE, OSError, SyntaxError, cv2.error):
         return Content(size_of(path), is_plane=False)
     if stored is None:
         return Content(size, is_plane=False)
@@ -130,9 +131,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _array(path: Path) -> Content:
-    stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(stored, np.ndarray):
-        stored = stored[stored.files[0]] if len(stored.files) == 1 else np.zeros((1, 1, 2))
+    with open(path, "rb") as file:
+        if file.read(2) == b"PK":  # a zip: an npz. NumPy would leave it open
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                stored = arrays[arrays.files[0]] if len(arrays.files) == 1 else np.zeros((1, 1, 2))
+        else:
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
     stored = stored.squeeze()
     if stored.ndim != 2 or stored.size > MAX_PX:
         return Content(size_of(path), is_plane=False)

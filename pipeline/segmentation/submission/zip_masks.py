@@ -9,7 +9,6 @@ index masks (uint8, H, W). A pixel of no class is stored as the ignored class or
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pipeline.config.template import fill_template, id_values, name_pattern
 from pipeline.data.image_files import id_of
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
+from pipeline.files import DAMAGED_ARCHIVE
 from pipeline.paths import descriptor
 from pipeline.segmentation.inspect_mask import listed
 from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, keep_classes, require_size
@@ -180,7 +180,7 @@ def _open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise UserError(f"{path} is not a whole zip: {error}; expected {KINDS[kind].what}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; expected {KINDS[kind].what}") from error
@@ -202,7 +202,7 @@ def _decode_file(
     KINDS[kind].check_size(entry.file_size, size)
     try:
         data = zipped.read(entry)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error) as error:
+    except (*DAMAGED_ARCHIVE, OSError) as error:
         raise MaskFileError(f"cannot be unpacked: {error}") from error
     stored = KINDS[kind].read(data, code, size)
     mask_HW = class_indices(stored, code)
