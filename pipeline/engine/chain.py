@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.engine.dependence import inputs_of, outputs_of, reads_of, settings_of, why_run
@@ -163,9 +164,10 @@ def stage_seconds(stages: Sequence[Stage], paths: RunPaths) -> dict[str, float]:
 
 
 def _write_refusal(paths: RunPaths, stage: str, message: str) -> None:
-    """Leaves a refusal for the report, in a run that exists already."""
+    """Leaves a refusal for the report, in a run that exists already, if its folder can be written."""
     if paths.markers.is_dir():
-        write_json(paths / REFUSAL, {"stage": stage, "message": message})
+        with suppress(UserError):  # the disk may be full, which is what the message is about
+            write_json(paths / REFUSAL, {"stage": stage, "message": message})
 
 
 def _remove_refusal(paths: RunPaths, stage: str) -> None:

@@ -24,7 +24,7 @@ from pipeline.engine.folder import locked
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.paths import Folders, RunPaths, shown
+from pipeline.paths import REFUSAL, Folders, RunPaths, shown
 from tests.tiny import executed
 
 OUTER = "the image"
@@ -499,6 +499,13 @@ def test_a_full_disk_is_refused_from_the_first_byte_on(bench):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert executed(bench.run()) == ["cut", "learn", "tell"]
+
+
+def test_a_refusal_that_cannot_be_kept_for_the_report_is_still_the_one_that_is_told(bench):
+    (bench.paths / REFUSAL).mkdir(parents=True)
+    stages = (replace(bench.stages()[0], function=refuse), *bench.stages()[1:])
+    with pytest.raises(UserError, match="no weights for this network"):
+        bench.run(stages=stages)
 
 
 def test_what_a_later_stage_could_not_do_is_refused_before_the_first_one_runs(bench):
