@@ -97,7 +97,8 @@ def report_end(error: BaseException, arguments: Sequence[str]) -> int:
     if isinstance(error, UserError):
         words, code = str(error), EXIT_MISTAKE
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        words, code = f"{error.strerror}: free space, then type {again}", EXIT_MISTAKE
+        where = f"cannot write {error.filename}: " if error.filename else ""
+        words, code = f"{where}{error.strerror}: free space, then type {again}", EXIT_MISTAKE
     elif isinstance(error, Stopped) or interrupt is not None:
         why = str(error if isinstance(error, Stopped) else interrupt) or "Ctrl-C"
         words, code = f"stopped: {why}; to continue, type {again}", EXIT_STOPPED

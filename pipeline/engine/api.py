@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.config.drawn_seed import with_drawn_seed
 from pipeline.config.load import load
@@ -202,7 +202,7 @@ def run_each(
         try:
             while True:
                 while len(running) < workers and (request := propose()) is not None:
-                    task = (request, last_stage, folders, False, _end_of(stop))
+                    task = (request, last_stage, folders, False, _end_of(stop, cluster is None))
                     running[pool.submit(_attempt_alone, *task, **_needs(request))] = request
                 if (now := pool.describe()) != described and now is not None:
                     described = now
@@ -290,9 +290,19 @@ def _needs(request: Request) -> dict[str, int]:
     return {"cpus": 1 + config.dataloaders.train.num_workers, "gpus": ranks if isinstance(ranks, int) else 1}
 
 
-def _end_of(stop: Stop | None) -> float | None:
-    """Returns when a stop's time is over, by the clock that all processes share."""
-    return None if stop is None or stop.deadline is None else time.time() + stop.deadline - time.monotonic()
+class _End(NamedTuple):
+    """When a session's time is over, by a clock that the process which is told it reads, too."""
+
+    clock: Callable[[], float]
+    at: float
+
+
+def _end_of(stop: Stop | None, is_here: bool = True) -> _End | None:
+    """Returns when a stop's time is over: on this machine by the clock that nobody sets, on others by the time."""
+    if stop is None or stop.deadline is None:
+        return None
+    clock = time.monotonic if is_here else time.time
+    return _End(clock, clock() + stop.deadline - time.monotonic())
 
 
 def _note_signals() -> None:
@@ -301,12 +311,12 @@ def _note_signals() -> None:
 
 
 def _attempt_alone(
-    request: Request, last_stage: str | None, folders: Folders, trust_code: bool, ends_at: float | None
+    request: Request, last_stage: str | None, folders: Folders, trust_code: bool, end: _End | None
 ) -> Outcome:
     """Runs in a process of its own, which gets the signals of its terminal, too."""
     if _asked_to_end:
         return Outcome(request, request.name, "stopped", _asked_to_end[0])
-    stop = Stop(None if ends_at is None else ends_at - time.time(), SAME_WITHIN_S)
+    stop = Stop(None if end is None else end.at - end.clock(), SAME_WITHIN_S)
     if _own_cards:
         print_line(f"{request.label or request.name}: on GPU {_own_cards[0]}")
     stop.listen()

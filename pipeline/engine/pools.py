@@ -14,6 +14,7 @@ from multiprocessing.queues import SimpleQueue
 from typing import Any, Protocol
 
 from pipeline.engine.cards import VISIBLE
+from pipeline.errors import UserError
 
 
 class Pool(Protocol):
@@ -43,10 +44,16 @@ class LocalPool:
     def __init__(self, workers: int, cards: Sequence[str], begin: Callable[[str | None], None]) -> None:
         # Not forked: torch's threads and a GPU do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        queue = context.SimpleQueue()
+        try:
+            queue = context.SimpleQueue()
+            self.executor = ProcessPoolExecutor(workers, context, _begin_process, (queue, begin))
+        except OSError as error:  # of semaphores, which Linux keeps in /dev/shm
+            fix = "free space in /dev/shm and allow writing there, or add --workers 1"
+            raise UserError(
+                f"cannot start {workers} processes: {error.strerror} in the shared memory; {fix}"
+            ) from error
         for number in range(workers):
             queue.put(cards[number] if cards else None)
-        self.executor = ProcessPoolExecutor(workers, context, _begin_process, (queue, begin))
         self.futures: list[Future] = []
 
     def submit(self, function: Callable, *arguments: Any, cpus: int = 1, gpus: int = 0) -> Future:

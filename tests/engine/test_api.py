@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.engine import api
 from pipeline.engine.api import Outcome, Request, open_run, run, run_many
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
@@ -182,3 +186,26 @@ def test_a_fault_or_a_stop_of_one_run_spares_the_others(data, tmp_path, monkeypa
     assert (failed.state, stopped.state, done.state) == ("failed", "stopped", "done")
     assert "Traceback" in failed.message and "RuntimeError: a fault of the program" in failed.message
     assert stopped.message == "the time budget is used up, before prepare" and stopped.run == done.run
+
+
+def test_processes_that_find_no_shared_memory_are_refused_with_what_to_do(tmp_path, data, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)  # as with a /dev/shm that is full
+    with pytest.raises(UserError, match="cannot start 2 processes: No space left on device in the shared memory; free"):
+        run_many(["demo"], folders=folders_in(tmp_path, data), workers=2)
+
+
+@pytest.mark.parametrize("moved_s", [86_400, -86_400])
+def test_a_clock_that_is_set_while_runs_wait_does_not_end_the_session(tmp_path, data, monkeypatch, moved_s):
+    end = api._end_of(Stop(budget_s=3600.0))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + moved_s)
+    monkeypatch.setattr(Stop, "listen", lambda self: None)  # the signals of this process stay as they are
+    monkeypatch.setattr(api, "_note_signals", lambda: None)
+    began: list[Stop] = []
+    monkeypatch.setattr(api, "run", lambda *arguments, **options: began.append(arguments[5]))
+    outcome = api._attempt_alone(Request("demo", tiny()), "testset", folders_in(tmp_path, data), False, end)
+    assert outcome.state == "done"
+    assert 3500 < began[0].deadline - time.monotonic() <= 3600
