@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.process import Output
-from pipeline.paths import MARKERS, PROJECT, Folders
+from pipeline.paths import CLASSES, MARKERS, PROJECT, TEST_CATALOG, Folders
 from tests.tiny import overrides, write_competition
 
 FULL = Path("/dev/full")
@@ -119,3 +119,26 @@ def test_where_output_is_ascii_other_characters_are_escaped():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = type_in("show", "Exp\u00c4", env=environment)
     assert result.returncode == 2 and "Exp\\xc4" in result.stderr.decode("ascii")
+
+
+def test_names_that_are_not_ascii_are_read_and_written_in_any_locale(project_copy, tmp_path, monkeypatch):
+    descriptor = project_copy / "configs" / "competitions" / "demo.yaml"
+    text = descriptor.read_text(encoding="utf-8").replace("Car, ", "V\u00e9hicule, ").replace("Road", "\u9053")
+    descriptor.write_text(text, encoding="utf-8")
+    data = write_competition(tmp_path / "donn\u00e9es")
+    for path in [path for path in data.rglob("*") if path.suffix in (".jpg", ".png", ".csv")]:
+        if path.suffix == ".csv":
+            path.write_text(path.read_text().replace("_00", "_\u00e900"), encoding="utf-8")
+        else:
+            path.rename(path.with_name(path.name.replace("_00", "_\u00e900")))
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "\u00e9tudes"))
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    options = {"env": os.environ | locale, "cwd": project_copy}
+    result = type_in("demo", "testset", *overrides(data), **options)
+    assert result.returncode == 0, result.stderr
+    result.stdout.decode("ascii")
+    (run,) = Folders.from_environment().runs.glob("demo-*")
+    assert "V\u00e9hicule" in (run / CLASSES).read_text(encoding="utf-8")
+    assert "000004_\u00e9001" in (run / TEST_CATALOG).read_text(encoding="utf-8")
+    result = type_in("why", "demo", "testset", *overrides(data), **options)
+    assert (result.returncode, b"up to date" in result.stdout) == (0, True), result.stderr
