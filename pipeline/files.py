@@ -91,6 +91,19 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
         temporary.write_bytes(content)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Adds text to the end of a file; a kill or a full disk may leave a part of it.
+
+    Raises:
+        UserError: the disk is full or cannot be written; names the path.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _as_user_error(error, path) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes plain values as JSON that can be read by people, too."""
     write_atomic(path, json.dumps(content, indent=1))

@@ -48,13 +48,15 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from pipeline.errors import UserError
-from pipeline.files import atomic_path, write_atomic
+from pipeline.files import append_text, atomic_path, write_atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 path, way = Path(sys.argv[1]), sys.argv[2]
 try:
     if way == "bytes":
         write_atomic(path, bytes(1 << 20))
+    if way == "append":
+        append_text(path, "line\\n" * (1 << 17))
     with atomic_path(path) as temporary:
         if way == "tofile":
             np.zeros(1 << 17).tofile(temporary)
@@ -123,6 +125,14 @@ def test_a_disk_that_takes_no_more_is_a_mistake_of_the_users_and_keeps_the_old_f
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == (
         [("probs.npy", b"old")] if has_old else []
     )
+
+
+def test_a_line_that_cannot_be_added_names_its_file_and_keeps_the_lines_before(tmp_path):
+    (path := tmp_path / "steps.csv").write_text("old\n")
+    writer = start(SMALL_DISK, path, "append")
+    output, _ = writer.communicate(timeout=60)
+    assert writer.returncode == 2 and f"cannot write {path}: " in output
+    assert path.read_text().startswith("old\nline\n")
 
 
 def test_a_full_disk_is_named_with_what_is_free(tmp_path):

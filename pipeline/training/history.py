@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.loss_mix import parse_mix
-from pipeline.files import write_atomic
+from pipeline.files import append_text, write_atomic
 from pipeline.paths import PLAN_CHANGES, RunPaths
 from pipeline.scores import label_of
 from pipeline.task import Learning, Loss, Scores
@@ -167,8 +167,7 @@ class StepLog:
         if not self.every or ((epoch - 1) * self.steps_per_epoch + step) % self.every:
             return
         terms = [repr(float(loss.terms[name])) if name in loss.terms else "" for name in self.terms]
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(",".join([str(epoch), str(step), repr(lr), repr(float(loss.total)), *terms]) + "\n")
+        append_text(self.path, ",".join([str(epoch), str(step), repr(lr), repr(float(loss.total)), *terms]) + "\n")
 
 
 def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> None:
