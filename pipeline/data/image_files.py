@@ -106,9 +106,13 @@ class Files:
         parts, known = [], dict(values)
         for part in template.split("/"):
             for name in FIELD.findall(part):
-                folder, _, last = values.get(name, "").rpartition("/")  # an id may begin with folders
-                if folder:
-                    parts += folder.split("/")
+                *above, last = values.get(name, "").split("/")  # an id may begin with folders
+                for one in above:
+                    if set(one) & set("{}*"):  # no part of the template, whatever it looks like
+                        own = "_" * (1 + max(map(len, known)))  # a field that there is not yet
+                        known[own], one = one, f"{{{own}}}"
+                    parts.append(one)
+                if above:
                     known[name] = last
             parts.append(part)
         *folders, last = parts

@@ -115,3 +115,16 @@ def test_only_folders_that_can_match_are_listed(folder, monkeypatch):
 
 def test_the_files_of_a_cell():
     assert (label_files(""), label_files(None), label_files("a.png|b c.png")) == ([], [], ["a.png", "b c.png"])
+
+
+@pytest.mark.parametrize("image_id", ["a{stem}b", "{stem}", "{id}", "x{class}", "a{stem}/b{id}", "{id}*/**", "{0..2}"])
+def test_an_id_is_never_read_as_a_template(tmp_path, image_id):
+    file = f"masks/{image_id}_car.png"
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    other = f"masks/{image_id.replace('{', '').replace('}', '').replace('*', 'z')}_car.png"
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).touch()
+    for template in ("masks/{id}_car.png", "masks/{id}_*.png", "masks/{stem}_{class}.png"):
+        (found,) = Files(tmp_path, [template]).of(image_id)
+        assert found[0] == file

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pipeline.config.template import FIELD
+from pipeline.config.template import FIELD, fill_template
 from pipeline.segmentation.discovery.contents import Content, look_at, spread
 from pipeline.segmentation.discovery.families import Family, Found
 from pipeline.segmentation.discovery.names import SEPARATORS
@@ -46,7 +46,9 @@ class Ids:
         """Returns the id of an image."""
         if self.form == "parts":
             number = _number_of(file.stem, self.before, self.behind)
-            return self.id_format.replace(self.folder_format, file.folders[-1], 1).replace(f"{{{NUMBER}}}", number)
+            before, _, behind = self.id_format.partition(self.folder_format)
+            fill = {NUMBER: number}
+            return f"{fill_template(before, fill)}{file.folders[-1]}{fill_template(behind, fill)}"
         return file.name if self.form == "name" else self.images.key(file)
 
     def ids(self, *subsets: str) -> dict[str, Found]:
