@@ -16,7 +16,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,39 @@ def append_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes plain values as JSON that can be read by people, too."""
     write_atomic(path, json.dumps(content, indent=1))
+
+
+def read_json(path: Path, shape: Any = object) -> Any:
+    """Returns the content of a JSON file; None where it cannot be read or has not the shape, see `fits`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if fits(content, shape) else None
+
+
+def fits(content: Any, shape: Any) -> bool:
+    """Returns whether plain values have a shape: a type, or a tuple of possible shapes; a list of one; a mapping.
+
+    >>> fits({"mean": 0.5}, {"mean": (int, float, None), "label?": str}), fits({"mean": "x"}, {"mean": float})
+    (True, False)
+    >>> fits([1, 2], [int]), fits({"dice": 1}, {str: int}), fits(3, dict)
+    (True, True, False)
+    """
+    if isinstance(shape, tuple):
+        return any(fits(content, one) for one in shape)
+    if isinstance(shape, list):
+        return isinstance(content, list) and all(fits(one, shape[0]) for one in content)
+    if isinstance(shape, dict):
+        return isinstance(content, dict) and all(_has(content, key, own) for key, own in shape.items())
+    return content is None if shape is None else isinstance(content, shape)
+
+
+def _has(content: Mapping[str, Any], key: Any, shape: Any) -> bool:
+    if key is str:
+        return all(fits(one, shape) for one in content.values())
+    name = key.removesuffix("?")
+    return fits(content[name], shape) if name in content else name != key
 
 
 def sweep_temporaries(folder: Path) -> int:

@@ -87,7 +87,7 @@ def _chosen(folders: Folders, names: Sequence[str], read: Callable[[str], Live])
     from pipeline.engine.folder import lock_holder
     from pipeline.report.folders import run_folder
     from pipeline.report.live import last_change
-    from pipeline.report.runs_rows import is_run
+    from pipeline.report.read import is_run
 
     if names:
         return [read(run_folder(one, folders.runs).name) for name in names for one in matching(name, folders.runs)]

@@ -22,8 +22,8 @@ from pipeline.detection.panels import draw_panel
 from pipeline.detection.set_scores import set_scores
 from pipeline.engine.run import Run
 from pipeline.paths import BOX_FACTS, CONFUSION, PANELS
+from pipeline.report.examples import choose_images
 from pipeline.report.figure import write_image
-from pipeline.report.read import choose_images
 from pipeline.scores import mean_scored, per_image_score, score_table
 from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from pipeline.engine.dependence import inputs_of, outputs_of, reads_of, settings_of, why_run
 from pipeline.engine.folder import is_new, locked, prepare_folder, removed_when_refused
-from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_json, read_marker, write_marker
+from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, write_marker
 from pipeline.engine.reuse import known_at, reuse, sibling_runs
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 from pipeline.paths import REFUSAL, RunPaths, shown
 from pipeline.wording import duration
 
@@ -172,8 +172,8 @@ def _write_refusal(paths: RunPaths, stage: str, message: str) -> None:
 
 def _remove_refusal(paths: RunPaths, stage: str) -> None:
     """Removes the refusal of a stage that has succeeded now."""
-    refusal = read_json(paths / REFUSAL)
-    if isinstance(refusal, dict) and refusal.get("stage") == stage:
+    refusal = read_json(paths / REFUSAL, dict)
+    if refusal and refusal.get("stage") == stage:
         (paths / REFUSAL).unlink()
 
 

@@ -16,13 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import sha256_file, sha256_text, write_atomic
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256_file, sha256_text, write_atomic
 from pipeline.paths import RunPaths
 
 Hashes = dict[str, str]
 ABSENT = "absent"
 NOT_DONE = "not done yet"
 CHANGED = "changed"  # behind the name of what a stage reads
+MARKER = {"version": int, "settings": dict, "inputs": {str: str}, "outputs": {str: str}, "seconds": (int, float)}
 SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT, 2 s): an older file cannot change unnoticed
 
 
@@ -31,8 +33,8 @@ class Fingerprints:
 
     def __init__(self, cache_path: Path) -> None:
         self.cache_path = cache_path
-        known = read_json(cache_path)
-        self.known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
+        known: dict[str, Any] = read_json(cache_path, dict) or {}
+        self.known = {path: entry for path, entry in known.items() if _is_entry(entry)}
         self._is_changed = False
 
     @classmethod
@@ -77,8 +79,10 @@ class Fingerprints:
             if entry and entry[:-1] == stamp:
                 return entry[-1]
             content_hash = sha256_file(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ABSENT
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; allow reading it, or remove it") from None
         if time.time_ns() - max(stamp[1:]) > SETTLED_NS:
             self.known[str(path)] = [*stamp, content_hash]
             self._is_changed = True
@@ -98,11 +102,8 @@ class Marker:
 
 def read_marker(path: Path) -> Marker | None:
     """Returns a stage's marker, or None when there is none or it cannot be read."""
-    content = read_json(path)
-    try:
-        return Marker(**content) if content else None
-    except TypeError:
-        return None
+    content = read_json(path, MARKER)
+    return Marker(**content) if content and content.keys() == MARKER.keys() else None
 
 
 def write_marker(path: Path, marker: Marker) -> None:
@@ -147,14 +148,11 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def _is_entry(entry: Any) -> bool:
+    """Returns whether an entry of the cache is size, two times and hash; a cache that was edited may hold anything."""
+    return isinstance(entry, list) and list(map(type, entry)) == [int, int, int, str]
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file, or None when it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -19,13 +19,14 @@ import numpy as np
 from pipeline.config.family import Relative, read_family
 from pipeline.engine.folder import lock_holder
 from pipeline.engine.run import Stage
+from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIGS, HISTORY, PER_IMAGE, REPORT, STUDIES, TRIALS, Folders
+from pipeline.paths import CONFIGS, HISTORY, MARKERS, PER_IMAGE, REPORT, STUDIES, TIMINGS, TRIALS, Folders
 from pipeline.report.compare import LEAST_IMAGES, read_image_scores
 from pipeline.report.lab_book import Entry, lab_book
 from pipeline.report.live import Live, declared_score, read_live
-from pipeline.report.read import Columns, Header, numbers, read_columns, read_header
-from pipeline.report.runs_rows import FAULTS, RunRow
+from pipeline.report.read import Columns, Header, damaged_files, numbers, read_columns, read_header
+from pipeline.report.runs_rows import RunRow
 from pipeline.report.runs_table import RunsTable, read_rows, table_of
 from pipeline.scores import LABELS, OF_EVERY_RUN, label_of, per_image_score
 
@@ -161,18 +162,16 @@ def _question(config: Path) -> str:
 def _read_run(
     row: RunRow, folders: Folders, stages: Sequence[Stage], score: str, image_score: str, now: float
 ) -> BoardRun:
-    paths, faults = folders.run(row.name), []
+    paths = folders.run(row.name)
     images: ImageScores = {}
-    curve = None
+    markers = (f"{MARKERS}/{stage.name}.json" for stage in stages)
+    faults = [f"its {name} is damaged" for name in damaged_files(paths.folder, (HISTORY, TIMINGS, *markers))]
     if row.metrics is not None and row.metrics.main.mean is not None:
         try:
             images = _finite(read_image_scores(paths.folder, row.name, image_score))
-        except FAULTS:
+        except UserError:
             faults.append(f"its {PER_IMAGE} is damaged")
-    try:
-        curve = read_curve(paths.folder, score)
-    except FAULTS:
-        faults.append(f"its {HISTORY} is damaged")
+    curve = read_curve(paths.folder, score)
     is_running = lock_holder(paths) is not None
     live = read_live(paths, stages, now, score) if is_running or row.without else None
     return BoardRun(row, images, _interval(images), curve, (paths / REPORT).is_file(), live, tuple(faults))
@@ -191,18 +190,14 @@ def _interval(images: ImageScores) -> Interval | None:
 
 
 def read_curve(run_folder: Path, score: str) -> Curve | None:
-    """Returns the learning curve of a run, None where it was not trained.
-
-    Raises:
-        ValueError, KeyError: the history is damaged.
-    """
+    """Returns the learning curve of a run, None where it was not trained."""
     history = read_columns(run_folder / HISTORY)
-    if not history or not history.get("epoch"):
+    if not history or not history["epoch"]:
         return None
     epochs = [int(epoch) for epoch in numbers(history["epoch"])]
     step = math.ceil(len(epochs) / MOST_POINTS)
     kept = sorted({*range(0, len(epochs), step), len(epochs) - 1})
-    losses = _rounded(history["valid_loss"])
+    losses = _rounded(history.get("valid_loss", [""] * len(epochs)))
     name = next((f"valid_{one}" for one in (score, *OF_EVERY_RUN) if f"valid_{one}" in history), None)
     scores = _rounded(history[name]) if name else [None] * len(epochs)
     return Curve(*(tuple(values[index] for index in kept) for values in (epochs, losses, scores)))
@@ -220,10 +215,7 @@ def read_studies(runs: Path, configs: Path = CONFIGS) -> list[StudyTable]:
             continue
         source = configs / "studies" / f"{path.stem}.yaml"
         header = read_header(source) if source.is_file() else Header("", None, "")
-        try:
-            columns = read_columns(path)
-        except FAULTS:
-            columns = None
+        columns = read_columns(path)
         is_whole = columns is not None and set(STUDY_COLUMNS) <= set(columns)
         found.append(StudyTable(path.stem, header.question, columns if is_whole else None))
     return found

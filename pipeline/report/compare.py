@@ -12,6 +12,7 @@ Letters: I images, N submissions, G sequences, B boards.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,10 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import METRICS, PER_IMAGE, shown
+from pipeline.paths import PER_IMAGE, shown
 from pipeline.report.folders import command_of, config_of, run_folder
 from pipeline.report.read import (
     read_columns,
-    read_json,
     read_metrics,
     read_stage_seconds,
     show_value,
@@ -149,15 +149,15 @@ def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, t
     Raises:
         UserError: the file is damaged; `command`, which runs the stages of this run, writes it again.
     """
-    columns = read_columns(run_folder / PER_IMAGE)
-    if columns is None:
+    path = run_folder / PER_IMAGE
+    if not os.path.lexists(path):
         return {}
-    try:
-        rows = zip(columns["id"], columns["sequence"], columns[score], strict=True)
-        return {image_id: (sequence, float(cell)) for image_id, sequence, cell in rows if cell}
-    except (ValueError, KeyError):
-        path = shown(run_folder / PER_IMAGE)
-        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
+    columns = read_columns(path)
+    if columns is None or score not in columns:
+        found = f"{shown(path)} is damaged or older than this program"
+        raise UserError(f"{found}; type: {command} evaluate --force")
+    rows = zip(columns["id"], columns["sequence"], columns[score], strict=True)
+    return {image_id: (sequence, float(cell)) for image_id, sequence, cell in rows if cell}
 
 
 @dataclass(frozen=True)
@@ -240,10 +240,10 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.
     """
     found, score = {}, ""
     for run, folder in folders.items():
-        own = (read_json(folder / METRICS) or {}).get("score")
+        own = read_metrics(folder)
         if own is None:
             raise UserError(f"{run} {why_no_score(folder, shlex.join(['./run.sh', run]))}")
-        score = score or per_image_score(own)
+        score = score or per_image_score(own.main.name)
         found[run] = read_image_scores(folder, shlex.join(["./run.sh", run]), score)
     first, *others = found.values()
     ids = [image_id for image_id in first if all(image_id in other for other in others)]

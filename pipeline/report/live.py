@@ -14,9 +14,9 @@ from typing import Any
 from pipeline.engine.folder import lock_holder
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
+from pipeline.files import fits
 from pipeline.paths import CONFIG, HISTORY, MARKERS, METRICS, REFUSAL, TIMINGS, RunPaths
-from pipeline.report.read import Columns, numbers, read_columns, read_json
-from pipeline.report.runs_rows import FAULTS
+from pipeline.report.read import Columns, damage_of, numbers, read_columns, read_json
 from pipeline.report.table import read_state
 from pipeline.wording import duration
 
@@ -37,6 +37,7 @@ class Live:
         stage_s: for how long the stage has been running; of one that was left half done, None.
         left_s: until the plan of a running training ends, if no patience runs out before.
         silent_s: since the last epoch, where that is unusually long ago.
+        damage: which of its files cannot be read, as text.
         changed_at: when one of its files changed last, in seconds since 1970.
     """
 
@@ -52,6 +53,7 @@ class Live:
     left_s: float | None = None
     silent_s: float | None = None
     changed_at: float = 0.0
+    damage: str = ""
 
     @property
     def epochs(self) -> str:
@@ -63,7 +65,8 @@ class Live:
     @property
     def note(self) -> str:
         """What to know beside the numbers, as text."""
-        return f"no new epoch for {duration(self.silent_s)}" if self.silent_s is not None else ""
+        silence = f"no new epoch for {duration(self.silent_s)}" if self.silent_s is not None else ""
+        return ", ".join(filter(None, (silence, self.damage)))
 
 
 def read_live(paths: RunPaths, stages: Sequence[Stage], now: float, score: str) -> Live:
@@ -77,7 +80,7 @@ def read_live(paths: RunPaths, stages: Sequence[Stage], now: float, score: str) 
     changed_at = last_change(paths.folder)
     try:
         return _read(paths, stages, now, score, changed_at)
-    except FAULTS as error:
+    except OSError as error:  # a file was removed just now
         return Live(paths.name, stage=f"cannot be read: {error}", changed_at=changed_at)
 
 
@@ -87,7 +90,7 @@ def _read(paths: RunPaths, stages: Sequence[Stage], now: float, score_name: str,
     score, best, label = _scores(history, score_name)
     epochs = [number for number in numbers(history.get("epoch", ())) if not math.isnan(number)]
     settings = (read_json(paths.started("train")) or read_json(paths.marker("train")) or {}).get("settings")
-    num_epochs = _planned(settings if isinstance(settings, Mapping) else {})
+    num_epochs = _planned(settings or {})
     is_training = is_running and stage == "train"
     left_s, silent_s = _time_left(paths, epochs, num_epochs, now) if is_training else (None, None)
     begun = paths.started(stage) if stage else None
@@ -104,6 +107,7 @@ def _read(paths: RunPaths, stages: Sequence[Stage], now: float, score_name: str,
         left_s=left_s,
         silent_s=silent_s,
         changed_at=changed_at,
+        damage=damage_of(paths.folder, (CONFIG, HISTORY, TIMINGS, METRICS)),
     )
 
 
@@ -129,7 +133,7 @@ def _words(paths: RunPaths, stages: Sequence[Stage], begun: str, is_running: boo
     if is_running:
         return begun or "checking"
     refusal = read_json(paths / REFUSAL)
-    if refusal and refusal.get("stage"):
+    if refusal:
         return f"refused in {refusal['stage']}"
     if begun:
         return f"stopped in {begun}"
@@ -143,7 +147,7 @@ def _planned(settings: Mapping[str, Any]) -> int | None:
     (5, None)
     """
     plan = settings.get("SOLVER.PLAN")
-    return sum(int(phase["epochs"]) for phase in plan) if isinstance(plan, list) and plan else None
+    return sum(phase["epochs"] for phase in plan) if plan and fits(plan, [{"epochs": int}]) else None
 
 
 def declared_score(competition: str) -> str:

@@ -1,4 +1,6 @@
-"""The small files of a run as columns and records, the images that its scores rank, and how values are shown.
+"""The small files of a run as columns and records, and how values are shown.
+
+A file that is damaged, or not of the form that `shapes.py` lists, is read as one that is not there.
 
 Needs neither pandas nor NumPy, so that `./run.sh list` stays quick.
 """
@@ -8,14 +10,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any
 
+from pipeline import files
 from pipeline.paths import CONFIG, MARKERS, METRICS, TILES
+from pipeline.report.shapes import SHAPES, TABLES, is_table, of_file
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -52,23 +58,36 @@ class ClassRow:
 
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
-    """Returns a CSV as text by column, every cell as written, or None when there is no such file."""
-    if not path.is_file():
+    """Returns a CSV as text by column, every cell as written; None when there is no such file or it is damaged."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [row for row in reader if len(row) == len(header)]
+    except (OSError, csv.Error):
         return None
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        rows = [row for row in reader if len(row) == len(header)]
-    return {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    table = of_file(path, TABLES)
+    return columns if table is None or is_table(columns, table) else None
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """Returns the content of a JSON file, or None when there is no such file or it holds no `kind`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    """Returns the content of a JSON file; None when there is no such file, it is damaged or holds no `kind`."""
+    content = files.read_json(path, of_file(path, SHAPES) or kind)
     return content if isinstance(content, kind) else None
+
+
+def damaged_files(run_folder: Path, names: Iterable[str]) -> list[str]:
+    """Returns those of a run's files that are there and cannot be read."""
+    readers = {".csv": read_columns, ".yaml": read_config, ".json": partial(read_json, kind=object)}
+    there = (name for name in names if os.path.lexists(run_folder / name))
+    return [name for name in there if readers[Path(name).suffix](run_folder / name) is None]
+
+
+def damage_of(run_folder: Path, names: Iterable[str]) -> str:
+    """Returns which of a run's files are damaged, as text: "damaged config.yaml"; "" where none is."""
+    damaged = damaged_files(run_folder, names)
+    return f"damaged {' and '.join(damaged)}" if damaged else ""
 
 
 def numbers(cells: Iterable[str]) -> list[float]:
@@ -117,9 +136,15 @@ def read_config(path: Path) -> dict[str, Any] | None:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return _flatten(json.loads("\n".join(line for line in lines if not line.startswith("#"))))
-    except (OSError, ValueError, AttributeError):
+        tree = json.loads("\n".join(line for line in lines if not line.startswith("#")))
+    except (OSError, ValueError, RecursionError):
         return None
+    return _flatten(tree) if tree and files.fits(tree, SHAPES[CONFIG]) else None
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder is that of a run, even of one that has lost its config."""
+    return (folder / CONFIG).is_file() or (folder / MARKERS).is_dir()
 
 
 def is_on_all_images(run_folder: Path) -> bool:
@@ -129,6 +154,8 @@ def is_on_all_images(run_folder: Path) -> bool:
 
 def why_no_score(run_folder: Path, command: str) -> str:
     """Returns why a run has no scores, to be put behind its name, and what to do; `command` runs it."""
+    if damage := damage_of(run_folder, (CONFIG, METRICS)):
+        return f"has {damage}; to write it anew, type: {command} evaluate"
     if is_on_all_images(run_folder):
         return f"{ON_ALL_IMAGES} and has no score of its own; compare the run of its SOLVER.FROM"
     return f"has no scores yet; type: {command} evaluate"
@@ -137,7 +164,11 @@ def why_no_score(run_folder: Path, command: str) -> str:
 def read_origin(path: Path) -> tuple[str | None, list[str]]:
     """Returns a run's experiment and the keys overridden on the command line, from the comments of its config."""
     experiment, keys = None, []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
         if line.startswith("# Resolved values of "):
             experiment = line.removeprefix("# Resolved values of ").removesuffix(".")
         elif line.startswith("# Overridden on the command line: "):
@@ -157,7 +188,7 @@ def read_stage_seconds(run_folder: Path) -> dict[str, float]:
     """Returns the stages that a run has finished, by name, with their seconds."""
     paths = (path for path in sorted((run_folder / MARKERS).glob("*.json")) if not path.stem.endswith(".begun"))
     markers = {path.stem: read_json(path) or {} for path in paths}
-    return {name: float(marker["seconds"]) for name, marker in markers.items() if "seconds" in marker}
+    return {name: float(marker["seconds"]) for name, marker in markers.items() if marker}
 
 
 @dataclass(frozen=True)
@@ -212,26 +243,24 @@ class Metrics:
 
 def read_metrics(run_folder: Path) -> Metrics | None:
     """Returns the scores of a run, or None while it has none, and where metrics.json is damaged or of another form."""
-    content = read_json(run_folder / METRICS) or {}
-    try:
-        means = _known({name: own["mean"] for name, own in content["scores"].items()})
-        scores = {
-            name: Score(name, str(own["label"]), means[name], _known(own["classes"]))
-            for name, own in content["scores"].items()
-        }
-        main, majority = scores[content["score"]], content.get("majority") or {}
-        return Metrics(
-            images=int(content["images"]),
-            main=main,
-            scores=scores,
-            scored=tuple(map(str, content.get("scored") or main.classes)),
-            majority_class=str(majority.get("class", "")),
-            majority=_known(majority.get("scores") or {}),
-            **{key: dict(content.get(key) or {}) for key in ("split", "checkpoint", "duplicates")},
-            content=content,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    content = read_json(run_folder / METRICS)
+    if content is None or content["score"] not in content["scores"]:
         return None
+    means = _known({name: own["mean"] for name, own in content["scores"].items()})
+    scores = {
+        name: Score(name, own["label"], means[name], _known(own["classes"])) for name, own in content["scores"].items()
+    }
+    main, majority = scores[content["score"]], content.get("majority") or {}
+    return Metrics(
+        images=content["images"],
+        main=main,
+        scores=scores,
+        scored=tuple(content.get("scored") or main.classes),
+        majority_class=majority.get("class", ""),
+        majority=_known(majority.get("scores") or {}),
+        **{key: content.get(key) or {} for key in ("split", "checkpoint", "duplicates")},
+        content=content,
+    )
 
 
 def score_warning(metrics: Mapping[str, Any]) -> str | None:
@@ -270,37 +299,6 @@ def split_name(split: Mapping[str, Any]) -> str:
     """
     index, folds = split.get("index"), f" of {split['folds']} folds" if "folds" in split else ""
     return split.get("by", "–") if index is None else f"{split.get('by', '–')} {index}{folds}"
-
-
-def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:
-    """Returns the ids of the k best, median and worst images, none in two groups.
-
-    Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
-    image of another sequence while there is one within reach (a third of the images). Images without a value of the
-    score are left out. A group is ordered by score: best and median from the highest down, worst from the lowest up.
-
-    Args:
-        per_image: columns of per_image.csv or a DataFrame: `id`, the score and, optionally, `sequence`.
-
-    >>> choose_images({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, "dice", k=1)
-    {'best': ['b'], 'median': ['c'], 'worst': ['a']}
-    """
-    ids = [str(image_id) for image_id in per_image["id"]]
-    sequence_of = dict(zip(ids, per_image.get("sequence", ids), strict=True))
-    known = [(float(value), image_id) for value, image_id in zip(per_image[score], ids, strict=True) if value != ""]
-    ranked = [image_id for value, image_id in sorted(known) if not math.isnan(value)]
-    middle = (len(ranked) - 1) / 2
-    by_distance = sorted(ranked, key=lambda image_id: abs(ranked.index(image_id) - middle))
-    # In this order where there are too few images for all.
-    orders = {"worst": ranked, "best": ranked[::-1], "median": by_distance}
-    reach = max(k, math.ceil(len(ranked) / 3))
-    chosen: dict[str, list[str]] = {group: [] for group in ("best", "median", "worst")}
-    for group, order in list(orders.items()) * k:
-        left = [image_id for image_id in order[:reach] if not any(image_id in ids for ids in chosen.values())]
-        shown = {sequence_of[image_id] for image_id in chosen[group]}
-        left.sort(key=lambda image_id: sequence_of[image_id] in shown)  # stable: the first of another sequence leads
-        chosen[group] += left[:1]
-    return {group: sorted(ids, key=ranked.index, reverse=group != "worst") for group, ids in chosen.items()}
 
 
 def show_value(value: Any) -> str:

@@ -5,7 +5,7 @@ In: the small files of `runs/NAME`, the header of its config, the log of uploads
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import is_machine_key
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
-from pipeline.paths import CONFIG, CONFIGS, LOG, MARKERS, MEMBERS, METRICS, TIMINGS, Folders
+from pipeline.paths import CONFIG, CONFIGS, LOG, MEMBERS, METRICS, TIMINGS, Folders
 from pipeline.report.read import (
     Header,
     Metrics,
@@ -32,8 +32,6 @@ from pipeline.report.table import read_state
 from pipeline.submission.log import read_log
 
 BOARDS = ("public", "private")
-# What reading a file raises that was cut off, written by another program, or taken away meanwhile.
-FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, csv.Error, UserError)
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,6 @@ class RunRow:
         return None if number is None else number / 1e6
 
 
-def is_run(folder: Path) -> bool:
-    """Returns whether a folder is that of a run, even of one that has lost its config."""
-    return (folder / CONFIG).is_file() or (folder / MARKERS).is_dir()
-
-
 def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> RunRow:
     """Returns what the small files of a run say, however far it has come, and whatever is damaged.
 
@@ -85,19 +78,8 @@ def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> 
         stages: in order; the last one that it has finished is its state.
         configs: the folder whose headers have questions and published scores.
     """
-    try:
-        return _read_row(folder, stages, configs)
-    except FAULTS as error:
-        why = f"cannot be read: {error}".replace(str(folder), folder.name)
-        return RunRow(folder.name, folder.name, {}, None, why, Header("", None, ""), (), None, ())
-
-
-def _read_row(folder: Path, stages: Sequence[Stage], configs: Path) -> RunRow:
     values, metrics, header = read_config(folder / CONFIG) or {}, read_metrics(folder), Header("", None, "")
-    facts = (metrics.split.get("index"), metrics.checkpoint.get("parameters")) if metrics else ()
-    if not all(isinstance(number, int | float | None) for number in facts):
-        metrics = None
-    origin, changed = read_origin(folder / CONFIG) if (folder / CONFIG).is_file() else (None, [])
+    origin, changed = read_origin(folder / CONFIG)
     config = origin or folder.name
     if folder.name == config and (configs / f"{config}.yaml").is_file():  # else it was renamed or removed
         header = read_header(configs / f"{config}.yaml")
@@ -111,17 +93,17 @@ def _read_row(folder: Path, stages: Sequence[Stage], configs: Path) -> RunRow:
         header=header,
         changed=tuple(key for key in changed if key in values and not is_machine_key(key)),
         hours=_hours(folder),
-        members=tuple(str(one.get("checkpoint_sha256")) for one in members if isinstance(one, dict)),
+        members=tuple(str(one.get("checkpoint_sha256")) for one in members),
     )
 
 
 def _why_none(folder: Path, values: Mapping[str, Any], metrics: Metrics | None, stages: Sequence[Stage]) -> str:
     """Returns why a run has no row, else ""."""
     if not values:
-        return f"its {CONFIG} is {'damaged' if (folder / CONFIG).is_file() else 'missing'}"
+        return f"its {CONFIG} is {'damaged' if os.path.lexists(folder / CONFIG) else 'missing'}"
     if values.get("DATASETS.SPLIT.BY") == "none":
         return "trained on all images"
-    if metrics is None and (folder / METRICS).is_file():
+    if metrics is None and os.path.lexists(folder / METRICS):
         return f"its {METRICS} is damaged"
     return read_state(folder, stages) if metrics is None or metrics.main.mean is None else ""
 
@@ -129,10 +111,7 @@ def _why_none(folder: Path, values: Mapping[str, Any], metrics: Metrics | None, 
 def _hours(folder: Path) -> float | None:
     """Returns the hours of training: of the stage, or of all epochs where it was interrupted in between."""
     stage = read_stage_seconds(folder).get("train", 0.0)
-    try:
-        epochs = sum(numbers((read_columns(folder / TIMINGS) or {}).get("seconds", ())))
-    except ValueError:  # the file is damaged
-        epochs = 0.0
+    epochs = sum(numbers((read_columns(folder / TIMINGS) or {}).get("seconds", ())))
     return max(stage, epochs) / 3600 or None
 
 

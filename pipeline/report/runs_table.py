@@ -18,8 +18,8 @@ from pipeline.engine.run import Stage
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, Folders
 from pipeline.report.folders import without_split
-from pipeline.report.read import show_value, split_name
-from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, is_run, read_row, read_uploads
+from pipeline.report.read import is_run, show_value, split_name
+from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, read_row, read_uploads
 from pipeline.report.table import overrides_text
 
 SHOWN_FIRST = ("dice", "miou", "ap50", "ap75")  # behind the competition's own score, of masks and of boxes

@@ -5,6 +5,7 @@ In: the folder of a run, or the name of a config that was never run. Out: `Side`
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def _read(name: str, label: str, folders: Folders, stages: Sequence[Stage]) -> Side:
     paths = folders.run(name)
-    if not (paths / CONFIG).is_file():
+    if not os.path.lexists(paths / CONFIG):
         if name not in config_names():
             run_folder(name, folders.runs)  # refuses with the nearest names
         return Side(name, label, shlex.join(["./run.sh", name]), "not started", read_header(config_path(name)))

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.run import Stage
-from pipeline.paths import CONFIG, CONFIGS, HISTORY
+from pipeline.paths import CONFIG, CONFIGS, HISTORY, MARKERS, METRICS
 from pipeline.report.read import (
     Header,
+    damage_of,
     is_on_all_images,
+    is_run,
     read_columns,
     read_config,
     read_header,
@@ -96,7 +98,7 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
     """Returns a row for every config, and one for each run of it that had overrides."""
     variants: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-        if (match := VARIANT.match(folder.name)) and (folder / CONFIG).is_file():
+        if (match := VARIANT.match(folder.name)) and is_run(folder):
             variants[match["config"]].append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
@@ -117,6 +119,8 @@ def _row(config: str, folder: Path, stages: Sequence[Stage], header: Header) -> 
     competition = values.get("DATASETS.COMPETITION")
     state = read_state(folder, stages)
     state += ", all images" if state and is_on_all_images(folder) else ""
+    kept = (CONFIG, METRICS, HISTORY, *(f"{MARKERS}/{stage.name}.json" for stage in stages))
+    state = ", ".join(filter(None, (state, damage_of(folder, kept))))
     return ExperimentRow(name, config, scores, competition, state, header.question)
 
 

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from pipeline.engine.run import Run
 from pipeline.paths import CLASSES, CONFUSION, DIAGNOSIS, PANELS, SUSPICIOUS, TRAIN_CATALOG
+from pipeline.report.examples import choose_images
 from pipeline.report.figure import write_image
-from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, Chosen, chosen_scores, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.diagnosis import examine

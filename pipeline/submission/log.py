@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -133,14 +134,18 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
     Raises:
         UserError: it is another table.
     """
-    if not log_path.is_file():
+    if not os.path.lexists(log_path):
         return []
-    with open(log_path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
+    remedy = "move it away to begin a new log"
+    try:
+        with open(log_path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{log_path} cannot be read ({error}); {remedy}") from None
     columns = set(reader.fieldnames or ())
     if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or any(set(row) != columns for row in rows):
-        raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; move it away to begin a new log")
+        raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; {remedy}")
     return rows if columns == set(LOG_COLUMNS) else [_renamed(row) for row in rows]
 
 

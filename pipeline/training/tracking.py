@@ -25,10 +25,9 @@ from typing import Any
 
 from pipeline.config.logged import logged_values
 from pipeline.engine.dependence import declared_keys
-from pipeline.engine.freshness import read_json
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 from pipeline.paths import EVENTS, HPARAMS_EVENTS, TRACKED, TRACKER, shown
 from pipeline.training.history import scalars_of
 from pipeline.training.inputs import seed_of
@@ -186,8 +185,7 @@ def _add_scores(service: _Service, scores: Scalars) -> None:
 
 def _known(run: Run) -> dict[str, Any]:
     """Returns the content of `tracker.json`; empty where there is none."""
-    known = read_json(run.paths / TRACKER)
-    return known if isinstance(known, dict) else {}
+    return read_json(run.paths / TRACKER, {str: {"run_id": (str, None), "epoch": int, "scores": object}}) or {}
 
 
 def _attempt(run: Run, name: str, action: Callable[[], object]) -> bool:

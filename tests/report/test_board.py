@@ -127,7 +127,7 @@ def damage(folder: Path, name: str, content: str | None) -> None:
         ("per_image.csv", "id,sequence,dice,iou\na,b,much,0.5\n", "its per_image.csv is damaged"),
         ("history.csv", "epoch,valid_loss\none,0.5\n", "its history.csv is damaged"),
         ("history.csv", "epoch\n1\n", "its history.csv is damaged"),
-        (".stages/train.json", '{"seconds": "long"}', "cannot be read"),
+        (".stages/train.json", '{"seconds": "long"}', "its .stages/train.json is damaged"),
     ],
 )
 def test_what_is_damaged_is_a_row_that_says_so(some_runs, name, content, words):
@@ -221,8 +221,8 @@ def test_names_questions_and_settings_are_text(configs, new_run):
 
 def test_curves_are_rounded_and_thinned_and_keep_their_last_epoch(new_run):
     _, folder = new_run("ExpAAB")
-    rows = [[epoch, 1 / (epoch + 3), "" if epoch == 0 else 0.123456789] for epoch in range(501)]
-    write_csv(folder / "history.csv", ["epoch", "valid_loss", "valid_dice"], rows)
+    rows = [[epoch, "flat", 0.001, 1 / (epoch + 3), "" if epoch == 0 else 0.123456789] for epoch in range(501)]
+    write_csv(folder / "history.csv", ["epoch", "phase", "lr", "valid_loss", "valid_dice"], rows)
     curve = read_curve(folder, "dice")
     assert len(curve.epochs) <= 201 and (curve.epochs[0], curve.epochs[-1]) == (0, 500)
     assert (curve.score[0], curve.score[1]) == (None, 0.1235) and curve.loss[0] == 0.3333

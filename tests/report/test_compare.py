@@ -164,8 +164,8 @@ def test_damaged_scores_of_images_are_named_with_the_command(two_runs, content):
     "content",
     ["", "[]", '{"dice": {"mean": 0.5, "classes": {}}}', '{"score": "dice", "scores": {"dice": {"mean": "x"}}}'],
 )
-def test_damaged_metrics_are_as_good_as_none(two_runs, content):
+def test_damaged_metrics_are_named_and_as_good_as_none(two_runs, content):
     (folder_of(two_runs[1]) / "metrics.json").write_text(content)
     comparison = compare(two_runs)
     assert comparison.scores["Dice"][1] is None
-    assert "has no scores yet" in str(comparison)
+    assert f"{two_runs[1]} has damaged metrics.json; to write it anew, type: " in str(comparison)

@@ -20,7 +20,7 @@ from pipeline.report.canvas import (
     window_color,
 )
 from pipeline.report.canvas import Chip as LegendChip
-from pipeline.report.read import choose_images
+from pipeline.report.examples import choose_images
 from pipeline.segmentation.panels import BRIGHT, IMAGE_SHARE, WIDTH, draw_panel, draw_sheet, paint_mask
 from tests.report.small_run import CLASSES, COLORS, make_image
 
