@@ -416,6 +416,24 @@ def test_each_text_without_an_encoding_would_be_seen(code, number):
     assert len(texts_without_encoding(ast.parse(code))) == number
 
 
+ONE_READER = {"pd.read_csv": "pipeline/data/table.py"}
+
+
+def bare_readers(path: str, tree: ast.AST) -> list[str]:
+    """Returns the calls of readers that belong into one file, in any other one."""
+    return [name for name, _ in calls_of(tree) if name in ONE_READER and path != ONE_READER[name]]
+
+
+def test_tables_of_a_run_have_one_reader():
+    found = [f"{path}: {name}" for path, tree in SOURCES.items() for name in bare_readers(path, tree)]
+    assert found == []
+
+
+def test_another_reader_would_be_seen():
+    assert bare_readers("pipeline/work/tile.py", ast.parse("pd.read_csv(run.paths / SPLIT, dtype=str)"))
+    assert any(bare_readers("", tree) for path, tree in SOURCES.items() if path == ONE_READER["pd.read_csv"])
+
+
 def test_no_file_is_longer_than_a_head_can_hold():
     lengths = {path.relative_to(PROJECT).as_posix(): len(path.read_text().splitlines()) for path in FILES}
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}

@@ -33,6 +33,7 @@ from pipeline.data.image_files import Files, id_of, label_files
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
+from pipeline.data.table import read_table
 from pipeline.files import atomic_path
 from pipeline.task import Labels, Task
 from pipeline.wording import loose_name, name_difference
@@ -108,7 +109,7 @@ def build_test_catalog(
 
 def read_catalog(path: Path | str) -> pd.DataFrame:
     """Returns a catalog as it was written: ids with leading zeros stay text, numbers are int64."""
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+    return read_table(Path(path), ("id", "sequence", "image", "width", "height"), TEXT_COLUMNS)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.sequence_folds import assign_sequences, too_few_sequences
+from pipeline.data.table import read_table
 from pipeline.errors import UserError
 
 SEED = 42  # of every shuffle and search here
@@ -90,7 +91,7 @@ def make_split(
 
 def read_split(path: Path) -> pd.DataFrame:
     """Returns split.csv as it was written: every cell is text."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return read_table(path, ("id", "subset"))
 
 
 def split_seed(split_index: int) -> int:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline.data.catalog import read_catalog
+from pipeline.data.table import read_table
 from pipeline.engine.run import Run
 from pipeline.paths import CLASSES, CONFUSION, DIAGNOSIS, PANELS, SUSPICIOUS, TRAIN_CATALOG
 from pipeline.report.examples import choose_images
@@ -115,7 +117,7 @@ def evaluation_of(
     counted = activation_of(competition).counted(counts)
     majority = None  # where a pixel may have no class, that is what is predicted everywhere
     if not competition.is_multilabel:
-        majority = int(pd.read_csv(run.paths / CLASSES, keep_default_na=False)["pixels"].idxmax())
+        majority = int(read_table(run.paths / CLASSES, ("pixels",), ("name",))["pixels"].idxmax())
     found, guessed = mask_scores_of(run, folder, rows, mask_of, majority or 0, chosen)
     of_images = image_scores(counted, chosen, found)
     per_image = image_table(rows["id"], rows["sequence"], of_images, classes, scored)
@@ -154,7 +156,7 @@ def mask_scores_of(
 
 def _note_cut_volumes(run: Run, rows: pd.DataFrame) -> None:
     """Logs how many volumes are scored without some of their slices."""
-    of_all = pd.read_csv(run.paths / TRAIN_CATALOG, dtype=str, keep_default_na=False)["sequence"].value_counts()
+    of_all = read_catalog(run.paths / TRAIN_CATALOG)["sequence"].value_counts()
     own = rows["sequence"].value_counts()
     if num_cut := int((own < of_all[own.index]).sum()):
         fix = "DATASETS.SPLIT.BY=sequence keeps them whole"

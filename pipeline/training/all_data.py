@@ -9,7 +9,6 @@ Needs no torch, so that a skipped stage starts fast.
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,11 +17,14 @@ from typing import Any
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.load import names as config_names
 from pipeline.config.plan import Phase
-from pipeline.engine.freshness import read_json, read_marker
+from pipeline.engine.freshness import read_marker
 from pipeline.errors import UserError
+from pipeline.files import fits, read_json
 from pipeline.paths import HISTORY, SWEEP_FACTS, Folders, RunPaths, shown
 
 Columns = Mapping[str, Sequence[str]]
+
+SETTINGS = {"SOLVER.PLAN": [{"name": str, "start_from": str}]}  # what is read of those of another run
 
 
 def source_of(loaded: Loaded, folders: Folders) -> RunPaths:
@@ -50,7 +52,8 @@ def settled_plan(loaded: Loaded, folders: Folders) -> tuple[Phase, ...]:
         return plan
     source, settings = source_of(loaded, folders), settings_of_source(loaded, folders)
     max_lr = settings.get("SOLVER.MAX_LR")
-    max_lr = (read_json(source / SWEEP_FACTS) or {}).get("max_lr") if max_lr == "auto" else max_lr
+    if max_lr == "auto":
+        max_lr = (read_json(source / SWEEP_FACTS, {"max_lr": (int, float)}) or {}).get("max_lr")
     if max_lr is None:
         raise UserError(
             f"SOLVER.MAX_LR: auto takes the rate of {source.name}, whose {SWEEP_FACTS} is gone; give a number"
@@ -61,9 +64,10 @@ def settled_plan(loaded: Loaded, folders: Folders) -> tuple[Phase, ...]:
 def fixed_plan(loaded: Loaded, plan: Sequence[Phase], folders: Folders) -> tuple[Phase, ...]:
     """Returns a plan as long as it was on the way to the best weights of the run that SOLVER.FROM names."""
     name, settings = loaded.config.solver.from_, settings_of_source(loaded, folders)
-    with open(source_of(loaded, folders) / HISTORY, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    history = {column: [row[column] for row in rows] for column in ("phase", "is_best")}
+    from pipeline.data.table import read_table
+
+    columns = ("phase", "is_best")
+    history = read_table(source_of(loaded, folders) / HISTORY, columns)[[*columns]].to_dict("list")
     theirs = [phase["name"] for phase in settings["SOLVER.PLAN"]]
     if theirs != [phase.name for phase in plan]:
         found = f"{name} has the phases {', '.join(theirs)}, this plan {', '.join(phase.name for phase in plan)}"
@@ -87,7 +91,8 @@ def settings_of_source(loaded: Loaded, folders: Folders) -> Mapping[str, Any]:
     """Returns the settings by which the run was trained that SOLVER.FROM names."""
     source, name = source_of(loaded, folders), loaded.config.solver.from_
     marker = read_marker(source.marker("train"))
-    if marker is None or not (source / HISTORY).is_file():
+    is_whole = marker is not None and fits(marker.settings, SETTINGS)
+    if not is_whole or not (source / HISTORY).is_file():
         if name in config_names():
             fix = f"train and score it first: ./run.sh {shlex.quote(name)} evaluate"
         elif source.folder.is_dir():  # a run with overrides, which its name does not tell

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.table import read_table
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CLASSES, shown
@@ -84,7 +84,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def classes_of(path: Path) -> list[str] | None:
     """Returns the names of the classes of the run whose checkpoint this is; None for any other file."""
     table = path.parent / CLASSES
-    return pd.read_csv(table, dtype=str, keep_default_na=False)["name"].tolist() if table.is_file() else None
+    return read_table(table, ("name",))["name"].tolist() if table.is_file() else None
 
 
 def class_tensors(run: Run) -> set[str]:

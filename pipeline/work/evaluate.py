@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.data.table import read_table
 from pipeline.engine.run import Run
 from pipeline.files import atomic_path, sha256_text, write_json
 from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE, PSEUDO_LEAKAGE
@@ -68,10 +69,10 @@ def write_evaluation(
         rows: catalog rows of the validation images.
         facts: the rest of metrics.json: `split` and `checkpoint`.
     """
-    leaks = pd.read_csv(run.paths / LEAKAGE, dtype=str, keep_default_na=False)
+    leaks = read_table(run.paths / LEAKAGE, ("train_id", "valid_id", "distance"))
     affected = {"near_duplicates": len(leaks), "valid_images_affected": int(leaks["valid_id"].nunique())}
     if run.loaded.has_pseudo_labels:
-        near = pd.read_csv(run.paths / PSEUDO_LEAKAGE, dtype=str, keep_default_na=False)
+        near = read_table(run.paths / PSEUDO_LEAKAGE, ("valid_id",))
         affected["valid_images_near_pseudo_labels"] = int(near["valid_id"].nunique())
     metrics = {**evaluation.metrics, **facts, "duplicates": affected}
     for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables, **evaluation.notes}.items():

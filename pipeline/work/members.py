@@ -15,6 +15,7 @@ from pipeline.config.load import is_machine_key, run_name
 from pipeline.config.members import member_command
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
+from pipeline.data.table import read_table
 from pipeline.engine.chain import reuse_finished, run_chain
 from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
@@ -216,7 +217,7 @@ def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) 
     """
     tables = []
     for number, member in enumerate(members):
-        leaks = pd.read_csv(member.paths / LEAKAGE, dtype=str, keep_default_na=False)
+        leaks = read_table(member.paths / LEAKAGE, ("train_id", "valid_id", "distance"))
         is_held_out = pd.Series([number in held_out.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
         tables.append(leaks[is_held_out])
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
