@@ -14,6 +14,7 @@ import re
 import shutil
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -78,7 +79,8 @@ def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
         if is_durable:
             sync_folder(path.parent)
     except BaseException as error:
-        _remove(temporary)
+        with suppress(OSError):  # of the clean-up, which must not hide the first one
+            _remove(temporary)
         if isinstance(error, OSError) and (is_written or _is_about(error, temporary)):
             raise _as_user_error(error, path) from error
         raise
@@ -195,6 +197,24 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
         )
 
 
+def check_writable(folder: Path, variable: str = "") -> None:
+    """Refuses a folder in which no files can be written; one that is not there is judged by the nearest above it.
+
+    Args:
+        variable: of the environment, by which the user chooses the folder; "": there is none.
+
+    Raises:
+        UserError: names the folder and the variable.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+    try:
+        with tempfile.TemporaryFile(dir=there):  # asking for permissions does not tell of read-only mounts
+            return
+    except OSError as error:
+        other = f", or set {variable} to a folder that you can write to" if variable else ""
+        raise UserError(f"cannot write in {folder}: {error.strerror}; allow writing there{other}") from None
+
+
 def existing_folder(path: Path | str) -> Path:
     """Returns the nearest folder above a path, or the path itself, that exists."""
     folder = Path(path)
@@ -228,5 +248,6 @@ def _as_user_error(error: OSError, path: Path) -> UserError:
     kind = DiskTooSmall if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
     return kind(
         f"cannot write {path}: {error.strerror or error}{free}.\n"
-        f"The previous content is unchanged. Free space or allow writing there, then type the same command again."
+        "The previous content is unchanged. Free space or allow writing there, or set RUNS_DIR (runs), SUBMISSIONS_DIR "
+        "(submissions) or SCRATCH_DIR (tile stores) to another folder; then type the same command again."
     )

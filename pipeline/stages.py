@@ -114,6 +114,7 @@ STAGES = (
         settings=inputs.tile_keys,
         reads=inputs.with_pseudo((TRAIN_CATALOG, LABELS, IMAGES, SPLIT), PSEUDO_TABLE, PSEUDO_LABELS),
         reads_outside=lazy("pipeline.work.teacher:tiled_images"),
+        check=lazy("pipeline.work.tile:check_place"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS, ANCHORS, ANCHORS_PLOT),
         is_shared=True,

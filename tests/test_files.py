@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.files import (
     atomic_path,
     check_disk,
+    check_writable,
     sha256_file,
     sha256_text,
     sweep_temporaries,
@@ -250,3 +251,32 @@ def test_too_small_a_disk_is_refused_before_writing(tmp_path):
         UserError, match=r"(?s)needs 1048576\.0 GiB and 64\.0 MiB in reserve below .* are free\..*SCRATCH"
     ):
         check_disk(tmp_path / "not" / "there", 1 << 50, "the store")
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "dangling link", "kernel's"])
+def test_a_place_that_cannot_be_written_is_named_with_its_variable(tmp_path, kind):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "too")
+    folders = {
+        "file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "tiles",
+        "dangling link": tmp_path / "link",
+    }
+    with pytest.raises(UserError, match=r"cannot write in .*, or set SCRATCH_DIR to a folder that you can write to"):
+        check_writable(folders.get(kind, Path("/proc/tiles")), "SCRATCH_DIR")
+
+
+def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):
+    check_writable(tmp_path / "new" / "tiles", "SCRATCH_DIR")
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_first_error(tmp_path, monkeypatch):
+    def refuse(path: Path, **_: bool) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError) as refused, atomic_path(tmp_path / "a.txt") as temporary:
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+    assert "a.txt: No space left on device" in str(refused.value) and "set RUNS_DIR" in str(refused.value)

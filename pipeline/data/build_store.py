@@ -26,6 +26,7 @@ from pipeline.errors import UserError
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
+    check_writable,
     sha256_text,
     sweep_temporaries,
     sync_folder,
@@ -225,6 +226,7 @@ def _claim(file: int, num_bytes: int) -> None:
 @contextmanager
 def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time build; the kernel frees the lock of a killed one."""
+    check_writable(target_root, "SCRATCH_DIR")
     target_root.mkdir(parents=True, exist_ok=True)
     with open(target_root / "lock", "wb") as lock:
         try:

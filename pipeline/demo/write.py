@@ -24,7 +24,7 @@ from pipeline.demo.flight import build_flight, render
 from pipeline.demo.objects import OBJECTS, Object, visible_objects
 from pipeline.demo.recipes import CLASSES, RECIPES
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
+from pipeline.files import TEMPORARY_MARK, check_disk, check_writable, sha256_file
 
 MARKER = "demo.json"
 VERSION = 2  # raise it whenever other pixels come out
@@ -70,6 +70,7 @@ def generate(
             f"{folder} exists but holds no demo competition ({MARKER} is missing), so it is not replaced.\n"
             f"Move it away, for example: mv {folder} {folder}-mine"
         )
+    check_writable(folder.parent)
     check_disk(folder, (num_train + num_test) * width * height, "The demo competition")
     draft = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}")
     try:

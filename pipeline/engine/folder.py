@@ -10,13 +10,30 @@ import shutil
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
-from pipeline.paths import CONFIG, HPARAMS, PANELS, PLOTS, PROVENANCE, SCENES, RunPaths, shown
+from pipeline.paths import (
+    CANDIDATES,
+    CONFIG,
+    CROPS,
+    EVENTS,
+    GALLERY,
+    HPARAMS,
+    PANELS,
+    PLOTS,
+    PROBS,
+    PROVENANCE,
+    PSEUDO_LABELS,
+    REPLACED,
+    SCENES,
+    STREAM,
+    RunPaths,
+    shown,
+)
 
 # `struct flock` of 64-bit systems: its fields as `struct` packs them, and their order.
 LOCK_LAYOUTS = {
@@ -25,10 +42,17 @@ LOCK_LAYOUTS = {
 }
 
 
+FOLDERS = (PLOTS, PANELS, SCENES, HPARAMS, PROVENANCE, GALLERY, CROPS, CANDIDATES, EVENTS, REPLACED, PSEUDO_LABELS)
+FOLDERS += (STREAM, *(folder for path in PROBS.values() for folder in (os.path.dirname(path), path)))
+
+
 def prepare_folder(run: Run) -> None:
     """Makes the run's folder, removes what killed writers left, and writes the resolved config into it."""
     paths = run.paths
     paths.markers.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        if os.path.lexists(paths / name) and not (paths / name).is_dir():
+            raise UserError(f"{shown(paths / name)} is no folder, as which every run has it; move it away")
     for folder in (
         paths.folder,
         paths.markers,
@@ -41,7 +65,8 @@ def prepare_folder(run: Run) -> None:
         sweep_temporaries(folder)
     # All runs share the folder of submissions: only this run's temporary files are surely dead.
     for path in paths.submissions.glob(f"{glob.escape(paths.name)}{TEMPORARY_MARK}*"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written is reported when something is to be written there
+            path.unlink()
     write_atomic(paths / CONFIG, run.loaded.text)
 
 

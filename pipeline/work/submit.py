@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
+from pipeline.files import check_writable
 from pipeline.paths import DECODE, TEST_CATALOG
 from pipeline.report.read import read_json
 from pipeline.submission.formats import format_of
@@ -37,8 +38,9 @@ def check_file(run: Run) -> None:
     """Refuses a SUBMIT.FILE that has another suffix than the competition's submissions, or is a folder.
 
     Raises:
-        UserError: says what was found and expected.
+        UserError: says what was found and expected; or the folder of submissions cannot be written.
     """
+    check_writable(run.folders.submissions, "SUBMISSIONS_DIR")
     name, suffix = run.loaded.config.submit.file, format_of(run.loaded.competition).suffix
     if name is not None and (Path(name).suffix.lower() != suffix or Path(name).expanduser().is_dir()):
         raise UserError(f"SUBMIT.FILE: found {name}, expected the path of a {suffix} file, such as submission{suffix}")

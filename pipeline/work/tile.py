@@ -6,10 +6,19 @@ from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
 from pipeline.data.tiles import NOTICED, distortion
 from pipeline.engine.run import Run
-from pipeline.files import write_json
+from pipeline.files import check_writable, write_json
 from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
 from pipeline.training.inputs import pseudo_rows, split_rows
 from pipeline.work.teacher import unlabelled_folder
+
+
+def check_place(run: Run) -> None:
+    """Refuses a folder of tile stores that cannot be written.
+
+    Raises:
+        UserError: names it.
+    """
+    check_writable(run.folders.tiles, "SCRATCH_DIR")
 
 
 def tile(run: Run) -> None:

@@ -490,6 +490,13 @@ def test_a_folder_that_cannot_be_written_is_refused(bench, tmp_path, monkeypatch
         bench.run()
 
 
+def test_a_file_in_the_place_of_a_runs_folder_is_named(bench):
+    bench.run()
+    (bench.paths / "plots").write_text("x")
+    with pytest.raises(UserError, match=r"plots is no folder.*move it away"):
+        bench.run()
+
+
 def test_a_full_disk_is_refused_from_the_first_byte_on(bench):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:

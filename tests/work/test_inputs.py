@@ -13,7 +13,7 @@ from pipeline.config.load import load
 from pipeline.errors import UserError
 from tests.miniatures import ade20k
 from tests.segmentation.discovery.folders import mask, photo, write
-from tests.tiny import executed, run_stages
+from tests.tiny import executed, run_paths, run_stages, tiny, write_competition
 
 DISTRICTS = """
 TITLE: Districts
@@ -91,3 +91,16 @@ def test_an_ensemble_of_a_competition_without_test_images_names_how_to_give_some
     with pytest.raises(UserError, match="2 of 2 members cannot predict yet") as caught:
         run_stages(load("BothEns", (f"DATASETS.TEST_DIRECTORY={tests}",)), "predict")
     assert "not trained; type: ./run.sh" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "stage", "wanted"), [("SCRATCH_DIR", "tile", "tiles: "), ("SUBMISSIONS_DIR", "submit", "a_file: ")]
+)
+def test_a_place_that_cannot_be_written_is_named_before_the_first_stage(tmp_path, monkeypatch, variable, stage, wanted):
+    (tmp_path / "a_file").write_text("x")
+    monkeypatch.setenv(variable, str(tmp_path / "a_file"))
+    loaded = tiny(write_competition(tmp_path / "data"))
+    with pytest.raises(UserError) as refused:
+        run_stages(loaded, stage)
+    assert f"{wanted}Not a directory; " in str(refused.value) and f"or set {variable} to a" in str(refused.value)
+    assert not run_paths(loaded.run).folder.exists()
