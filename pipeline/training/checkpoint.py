@@ -25,7 +25,8 @@ from pipeline.files import atomic_path, check_disk, second_name
 from pipeline.paths import previous_of, shown
 from pipeline.training.weights import read_archive
 
-MARK = b"SEGCKPT1"
+NAME, FORMAT = b"SEGCKPT", b"1"  # the second is to be raised when a program that reads this one cannot read the next
+MARK = NAME + FORMAT
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
 PARTS = ("network", "ema", "state")  # what every checkpoint of ours holds
 
@@ -66,13 +67,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         Damaged: the file is cut or changed, cannot be read, holds anything but tensors and plain values, or lacks what
             every checkpoint has.
+        UserError: it is whole, but of a format of another version of the program.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise Damaged(f"{shown(path)} cannot be read ({error.strerror})") from None
     archive, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
-    if trailer != MARK + hashlib.sha256(archive).digest():
+    mark, digest = trailer[: len(MARK)], trailer[len(MARK) :]
+    is_whole = digest == hashlib.sha256(archive).digest() and mark.startswith(NAME)
+    if is_whole and mark != MARK:
+        found = f"{shown(path)} has checkpoint format {mark[len(NAME) :].decode(errors='replace')}"
+        fix = "go on with the version of the program that wrote it, or move the file away to train anew"
+        raise UserError(f"{found}, this program reads format {FORMAT.decode()}; {fix}")
+    if not is_whole:
         raise Damaged(f"{shown(path)} is damaged: its content and its sha256 do not agree")
     try:
         content = read_archive(io.BytesIO(archive))
