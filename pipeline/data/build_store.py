@@ -5,6 +5,7 @@ A large image is resized and written some rows at a time.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -34,6 +35,8 @@ from pipeline.files import (
 )
 from pipeline.paths import INDEX
 from pipeline.task import Labels
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a network disk; then builders do not wait
 
 
 def build_store(
@@ -234,6 +237,9 @@ def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None
         except BlockingIOError:
             log(f"another process is building a tile store in {target_root}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
         yield
 
 

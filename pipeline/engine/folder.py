@@ -6,6 +6,7 @@ import errno
 import fcntl
 import glob
 import os
+import platform
 import shutil
 import struct
 import sys
@@ -101,16 +102,26 @@ def locked_by(path: Path, name: str) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.seek(0)
-                holder = file.read().decode() or "?"
-                what = f"{name} is already being run by process {holder}"
-                raise UserError(f"{what}; wait for it to end, or stop it: kill {holder}") from None
+                raise UserError(_in_use(name, file.read().decode(errors="replace"))) from None
             # A network file system without locks: running without one is better than not running.
         try:
             file.truncate(0)
-            file.write(str(os.getpid()).encode())
+            file.write(f"{os.getpid()} {platform.node()}".encode())
         except OSError as error:
             raise _cannot_write(path, error) from None
         yield
+
+
+def _in_use(name: str, holder: str) -> str:
+    """Returns the message on a lock that a process of this machine, or of another on the same disk, holds."""
+    process, _, machine = holder.partition(" ")
+    if machine and machine != platform.node():
+        return (
+            f"{name} is already being run by process {process} of the machine {machine}; wait for it to end, or stop "
+            f"it there: kill {process}. If that machine is down, the file server frees the lock after a few minutes"
+        )
+    found = process or "?"
+    return f"{name} is already being run by process {found}; wait for it to end, or stop it: kill {found}"
 
 
 @contextmanager
