@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -38,6 +39,8 @@ LOG_COLUMNS = (
     "reference", "submitted_utc", "competition", "file", "sha256", "score", "local_score", "public", "private",
     "status", "message",
 )  # fmt: skip
+FREE_TEXT = ("file", "message")  # what people write; all else is Kaggle's or ours
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
 EARLIER_COLUMNS = {*LOG_COLUMNS, "csv_sha256", "local_dice", "local_iou"} - {"sha256", "score", "local_score"}
 
 
@@ -140,13 +143,32 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
     try:
         with open(log_path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), set(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{log_path} cannot be read ({error}); {remedy}") from None
-    columns = set(reader.fieldnames or ())
-    if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or any(set(row) != columns for row in rows):
+    is_whole = all(set(row) == columns and None not in row.values() for row in rows)
+    if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or not is_whole:
         raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; {remedy}")
+    rows = [row | {name: plain(row[name]) for name in FREE_TEXT} for row in rows]
     return rows if columns == set(LOG_COLUMNS) else [_renamed(row) for row in rows]
+
+
+def escaped(cell: str) -> str:
+    """Returns a text that a spreadsheet does not take for a formula: a teammate's message may begin with one.
+
+    >>> escaped("=1+1"), escaped("flat, then cosine")
+    ("'=1+1", 'flat, then cosine')
+    """
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def plain(cell: str) -> str:
+    """Returns the text that `escaped` was given.
+
+    >>> plain("'=1+1"), plain("'t was best")
+    ('=1+1', "'t was best")
+    """
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def _renamed(row: Mapping[str, str]) -> dict[str, str]:
@@ -163,5 +185,5 @@ def _write_log(log_path: Path, rows: list[dict[str, str]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(row | {name: escaped(row[name]) for name in FREE_TEXT} for row in rows)
     write_atomic(log_path, text.getvalue())

@@ -3,7 +3,12 @@
 import csv
 import json
 
-from pipeline.submission.log import LOG_COLUMNS, log_table
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.submission.log import LOG_COLUMNS, escaped, log_table, plain, read_log
 from tests.submission.clients import run_lines
 
 LOG = "submissions_log('log.csv', competition)"
@@ -102,6 +107,33 @@ def test_a_log_of_another_kind_is_not_overwritten(tmp_path):
     outcome = run_lines(LOG, tmp_path)
     assert outcome.code == 2
     assert "has other columns than reference," in outcome.error
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", ",".join(LOG_COLUMNS).encode() + b"\n1\n", None]
+)
+def test_a_log_that_cannot_be_read_is_named_with_what_to_do(tmp_path, content):
+    path = tmp_path / "log.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"log\.csv .*; move it away to begin a new log"):
+        read_log(path)
+
+
+@given(st.text() | st.builds(str.__add__, st.text("'=+-@\t\r", max_size=3), st.text()))
+def test_no_text_of_the_log_is_a_formula_and_every_text_comes_back(text):
+    assert escaped(text)[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    assert plain(escaped(text)) == text
+
+
+def test_a_message_that_looks_like_a_formula_is_none_in_the_file(tmp_path):
+    answer(tmp_path, submission(11, description='=HYPERLINK("http://a.example")', file_name="+Exp.csv"))
+    for _ in range(2):
+        assert run_lines(LOG, tmp_path).code == 0
+        (row,) = read(tmp_path)
+        assert (row["message"], row["file"]) == ('\'=HYPERLINK("http://a.example")', "'+Exp.csv")
+        assert (row["public"], row["local_score"]) == ("0.711", "")
+    (row,) = read_log(tmp_path / "log.csv")
+    assert (row["message"], row["file"]) == ('=HYPERLINK("http://a.example")', "+Exp.csv")
 
 
 UPLOAD = """from pathlib import Path
