@@ -46,6 +46,8 @@ LOCK_LAYOUTS = {
 FOLDERS = (PLOTS, PANELS, SCENES, HPARAMS, PROVENANCE, GALLERY, CROPS, CANDIDATES, EVENTS, REPLACED, PSEUDO_LABELS)
 FOLDERS += (STREAM, *(folder for path in PROBS.values() for folder in (os.path.dirname(path), path)))
 
+FILE_SUFFIXES = (".ckpt", ".csv", ".json", ".npz", ".html", ".yaml")
+
 
 def prepare_folder(run: Run) -> None:
     """Makes the run's folder, removes what killed writers left, and writes the resolved config into it."""
@@ -53,7 +55,10 @@ def prepare_folder(run: Run) -> None:
     paths.markers.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         if os.path.lexists(paths / name) and not (paths / name).is_dir():
-            raise UserError(f"{shown(paths / name)} is no folder, as which every run has it; move it away")
+            raise UserError(f"{shown(paths / name)} is a file, expected a folder; move it away")
+    for path in (*paths.folder.iterdir(), *paths.markers.iterdir()):
+        if path.suffix in FILE_SUFFIXES and path.is_dir():
+            raise UserError(f"{shown(path)} is a folder, expected a file; move it away")
     for folder in (
         paths.folder,
         paths.markers,

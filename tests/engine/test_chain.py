@@ -490,10 +490,14 @@ def test_a_folder_that_cannot_be_written_is_refused(bench, tmp_path, monkeypatch
         bench.run()
 
 
-def test_a_file_in_the_place_of_a_runs_folder_is_named(bench):
+def test_a_file_in_the_place_of_a_runs_folder_and_the_reverse_are_named(bench):
     bench.run()
     (bench.paths / "plots").write_text("x")
-    with pytest.raises(UserError, match=r"plots is no folder.*move it away"):
+    with pytest.raises(UserError, match="plots is a file, expected a folder; move it away"):
+        bench.run()
+    (bench.paths / "plots").unlink()
+    (bench.paths / "best.ckpt").mkdir()
+    with pytest.raises(UserError, match=r"best\.ckpt is a folder, expected a file; move it away"):
         bench.run()
 
 
