@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
-from pipeline.files import DAMAGED_ARCHIVE, GIB, atomic_path, check_disk, sync_folder
+from pipeline.files import DAMAGED_ARCHIVE, GIB, atomic_path, check_disk, check_writable, sync_folder
 from pipeline.paths import DEMOS, Folders, descriptor, shown
 from pipeline.submission.kaggle import ask, connect
 from pipeline.wording import did_you_mean
@@ -58,6 +58,7 @@ def fetch(competition: Competition, target: Path) -> None:
     Raises:
         UserError: it cannot be downloaded; no client, credentials, network, permission or space; damaged or unsafe.
     """
+    check_writable(target.parent, "DATA_DIR")
     if competition.name in DEMOS:
         from pipeline.demo.write import generate
 
@@ -94,6 +95,7 @@ def download_weights(encoder: str, competitions: list[str], folders: Folders) ->
         hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
         raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
     refuse_unknown_encoder(encoder)
+    check_writable(folders.weights[0], "WEIGHTS_DIR")
     path = folders.weights[0] / f"{encoder}-imagenet.safetensors"
     state = load_pretrained(Encoder(encoder, "", "imagenet"), folders.weights).state_dict()
     with atomic_path(path) as temporary:

@@ -7,9 +7,11 @@ Not Created Equal", OSDI 2014.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import struct
@@ -63,7 +65,7 @@ def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     # The suffix stays at the end: writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{_machine()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -221,6 +223,12 @@ def existing_folder(path: Path | str) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns a number that tells apart processes of one number on two machines: containers often have few numbers."""
+    return f"{zlib.crc32(platform.node().encode()):010d}"
 
 
 def _remove(path: Path) -> None:

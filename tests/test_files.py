@@ -280,3 +280,18 @@ def test_a_clean_up_that_fails_does_not_hide_the_first_error(tmp_path, monkeypat
     with pytest.raises(UserError) as refused, atomic_path(tmp_path / "a.txt") as temporary:
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
     assert "a.txt: No space left on device" in str(refused.value) and "set RUNS_DIR" in str(refused.value)
+
+
+def test_processes_of_one_number_on_two_machines_write_into_two_files(tmp_path):
+    """Containers have few processes: on a network disk, two with the same number write beside each other."""
+    code = "import os, platform, sys; from pathlib import Path; from pipeline.files import atomic_path\n"
+    code += "platform.node, os.getpid = lambda: sys.argv[1], lambda: 7\n"
+    code += "with atomic_path(Path(sys.argv[2])) as temporary: temporary.touch(); print(temporary.name)"
+    names = []
+    for machine in ("node-1", "node-2"):
+        command = [sys.executable, "-c", code, machine, str(tmp_path / "a.csv")]
+        names.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    assert len(set(names)) == 2
+    for name in names:
+        (tmp_path / name).write_text("left by a killed one")
+    assert sweep_temporaries(tmp_path) == 2
