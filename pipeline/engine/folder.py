@@ -56,7 +56,8 @@ def prepare_folder(run: Run) -> None:
     for name in FOLDERS:
         if os.path.lexists(paths / name) and not (paths / name).is_dir():
             raise UserError(f"{shown(paths / name)} is a file, expected a folder; move it away")
-    for path in (*paths.folder.iterdir(), *paths.markers.iterdir()):
+    places = (paths.folder, paths.markers, *(paths / name for name in PROBS.values()))
+    for path in (path for place in places if place.is_dir() for path in place.iterdir()):
         if path.suffix in FILE_SUFFIXES and path.is_dir():
             raise UserError(f"{shown(path)} is a folder, expected a file; move it away")
     for folder in (
