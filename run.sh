@@ -7,6 +7,7 @@
 # POSIX sh, so that it also runs where bash is old (macOS) or missing. pipeline/bootstrap/environment.py creates the
 # environment and installs packages; this script only skips it when `.venv/ready` is up to date.
 #   PYTHON=...             the Python to use, instead of the first Python 3.10+ on the PATH
+#   LOCKED=1               the versions in requirements.lock and no others; the hash of each file is checked
 #   PIP_FIND_LINKS=... PIP_NO_INDEX=1    install from a folder of wheels, without internet
 
 unset CDPATH
@@ -32,7 +33,7 @@ done
 # Ready: .venv/ready has the interpreter, whether the packages of the tests are installed, and the present text of
 # requirements.txt (comparing texts needs no program for hashes). A Python newer than .venv/ready may be another one.
 is_ready() {
-    [ -f .venv/ready ] || return 1
+    [ -f .venv/ready ] && [ -z "${LOCKED-}" ] || return 1
     { read -r python && read -r tests; } <.venv/ready
     newline='
 '

@@ -12,6 +12,8 @@ The first of these strategies that succeeds is used:
             change: `.venv` sees its packages and holds the others;
 - separate: `.venv` holds every package.
 
+With LOCKED=1 `.venv` holds what requirements.lock has, version by version, and the installer checks each file's hash.
+
 `.venv/unfinished` exists while an installer works: what a killed installer leaves behind is removed, not used.
 `.venv/lock` lets one start at a time install.
 """
@@ -28,12 +30,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pipeline.bootstrap.installer import Installation, failure_message, install_missing, log
+from pipeline.bootstrap.installer import LOCK_FILE, Installation, failure_message, install_missing, is_locked, log
 from pipeline.bootstrap.requirements import (
     Interpreter,
     Requirement,
     inspect_python,
     output_of,
+    parse_lock,
     parse_requirements,
     unmet,
 )
@@ -65,7 +68,7 @@ def prepare_environment(venv: Path, needs_tests: bool) -> None:
         UserError: packages cannot be installed; the message names them and the usual remedies.
     """
     text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
-    requirements = parse_requirements(text)
+    requirements = parse_lock(LOCK_FILE.read_text(encoding="utf-8")) if is_locked() else parse_requirements(text)
     with locked(venv) as lock:
         existing = None if (venv / UNFINISHED).exists() else inspect_python(venv / "bin" / "python")
         base = _base_interpreter(venv)
@@ -88,6 +91,8 @@ def prepare_environment(venv: Path, needs_tests: bool) -> None:
 def choose_strategies(base: Interpreter, requirements: Sequence[Requirement]) -> list[Strategy]:
     """Returns the strategies to try, best first, on a machine whose Python is `base` and that has no `.venv` yet."""
     missing = unmet(requirements, base.distributions)
+    if is_locked():
+        return ["separate"]  # what is installed elsewhere has no hashes to compare
     # Both must be installed and import: a torchvision from elsewhere does not fit a torch that was built specially.
     torches = {"torch", "torchvision"}
     is_there = torches <= set(base.distributions) and not any(line.name in torches for line in missing)

@@ -25,6 +25,7 @@ from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_py
 from pipeline.paths import KAGGLE, PROJECT
 
 GB = 1000**3
+LOCK_FILE = PROJECT / "requirements.lock"
 # Measured with torch 2.15 on Linux x86-64, where it comes with CUDA; elsewhere the wheels are plain CPU builds.
 DISK_NEEDED_GB = 7 if (sys.platform, platform.machine()) == ("linux", "x86_64") else 2.5
 # These would install packages elsewhere than into the target.
@@ -42,6 +43,11 @@ class Installation:
     is_ours: bool  # target is an environment of this project, not somebody else's Python
     unfinished: Path  # this file exists while an installer works
     lock: int  # descriptor; installers inherit it, so that they hold the lock even when only this process is killed
+
+
+def is_locked() -> bool:
+    """Returns whether LOCKED asks for the versions in requirements.lock, whose files must have the hashes there."""
+    return os.environ.get("LOCKED", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def log(message: str) -> None:
@@ -80,7 +86,7 @@ def installers(installation: Installation) -> Iterator[list[str]]:
     if is_whole and by_uv:
         yield by_uv
     pip = _pip_for(installation)
-    if is_whole and pip and not by_uv:
+    if is_whole and pip and not by_uv and not is_locked():  # this uv would come without a hash
         fetched = Path(target.executable).with_name("uv")
         if _succeeds([*pip, "install", "--quiet", "--retries", "1", *offline_options(), "uv"]):
             yield [str(fetched), "pip", "install", "--python", target.executable]
@@ -94,7 +100,13 @@ def installers(installation: Installation) -> Iterator[list[str]]:
 
 
 def install(installer: list[str], installation: Installation, missing: Sequence[Requirement]) -> None:
-    """Runs the installer once for each kind of requirement; stops at the first failure."""
+    """Runs the installer once for each kind of requirement, or once for the lock file; stops at the first failure."""
+    if is_locked():
+        _run(
+            installation,
+            [*installer, *offline_options(), "--no-deps", "--require-hashes", f"--requirement={LOCK_FILE}"],
+        )
+        return
     pinned = pins(installation, missing)
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")

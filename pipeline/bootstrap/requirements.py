@@ -91,6 +91,16 @@ def parse_requirements(text: str) -> tuple[Requirement, ...]:
     return tuple(requirements)
 
 
+def parse_lock(text: str) -> tuple[Requirement, ...]:
+    """Returns the exact versions that a lock file pins, in order; its hashes are for the installer.
+
+    >>> [str(line) for line in parse_lock("# why\\nnumpy==2.4.6 \\\\\\n    --hash=sha256:00\\n")]
+    ['numpy==2.4.6']
+    """
+    pinned = re.findall(r"^([\w.-]+)==([\w.!+-]+)", text, re.MULTILINE)
+    return tuple(Requirement(normalised(name), (("==", version),), "run") for name, version in pinned)
+
+
 def satisfies(version: str | None, bounds: Iterable[tuple[str, str]]) -> bool:
     """Returns whether an installed version is within the bounds; only release numbers are compared.
 

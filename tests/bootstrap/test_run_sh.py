@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -278,3 +279,49 @@ def test_run_sh_is_plain_sh():
     assert text.startswith("#!/bin/sh\n")
     assert not any(word in text for word in ("[[", "function ", "local ", "mapfile", "<<<", "$'"))
     assert os.access(PROJECT / "run.sh", os.X_OK)
+
+
+def lock(machine: Machine, tampered: str = "") -> None:
+    """Writes a lock file of the machine's wheels; the hash of one may be that of another file."""
+    lines = []
+    for wheel in sorted(machine.wheels.glob("*.whl")):
+        name, version = wheel.name.split("-")[:2]
+        content = wheel.read_bytes() + (b"another" if name == tampered else b"")
+        lines.append(f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n")
+    (machine.project / "requirements.lock").write_text("# the versions\n" + "".join(lines))
+
+
+@pytest.fixture
+def machine_with_pip(machine: Machine) -> Machine:
+    """A machine without uv, whose pip is the real one, and a lock file beside the ranges."""
+    (machine.commands / "uv").unlink()
+    lock(machine)
+    return machine
+
+
+@pytest.mark.slow
+def test_with_a_lock_file_versions_and_hashes_are_those_of_the_file(machine_with_pip: Machine):
+    machine = machine_with_pip
+    write_wheel(machine.wheels, "first", "2.0")  # newer, and not in the lock file
+    result = machine.start("demo", PYTHONPATH="", LOCKED="1")
+    assert result.returncode == 0, result.stderr
+    assert all(machine.has(name) for name in ("first", "second", "third"))
+    installed = {path.name for path in machine.venv.glob("lib/*/site-packages/first-*")}
+    assert installed == {"first-1.0.dist-info"}
+    lock(machine)  # two versions of the same package: the later line, 2.0, is what the file asks for
+    text = (machine.project / "requirements.lock").read_text()
+    newer = text[: text.index("first==1.0")] + text[text.index("first==2.0") :]
+    (machine.project / "requirements.lock").write_text(newer)
+    assert "installing 1 packages" in machine.start("demo", PYTHONPATH="", LOCKED="1").stderr
+    assert "first-2.0.dist-info" in {path.name for path in machine.venv.glob("lib/*/site-packages/first-*")}
+    assert "installing" not in machine.start("demo", PYTHONPATH="", LOCKED="1").stderr
+
+
+@pytest.mark.slow
+def test_a_file_of_another_hash_is_refused_by_its_packages_name(machine_with_pip: Machine):
+    machine = machine_with_pip
+    lock(machine, tampered="second")
+    result = machine.start("demo", PYTHONPATH="", LOCKED="1")
+    assert result.returncode == 2 and "second" in result.stderr and "hash" in result.stderr.lower(), result.stderr
+    assert not machine.has("second")
+    assert machine.start("demo", PYTHONPATH="").returncode == 0, "without LOCKED the ranges are enough"
