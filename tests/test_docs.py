@@ -30,6 +30,7 @@ DOCUMENTS = [
     "docs/folds.md",
     "docs/tracking.md",
     "docs/kaggle.md",
+    "docs/security.md",
     "docs/pseudo_labels.md",
     "docs/LOG.md",
     "submissions/README.md",
