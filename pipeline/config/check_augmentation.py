@@ -24,10 +24,6 @@ def augmentation_problems(config: Config) -> Problems:
     if rules.random_crop.enable and rules.tile.enable:
         why = "true chooses what is cut out of an image, and so does TILE; set the ENABLE of one to false"
         yield f"{KEY}.RANDOM_CROP.ENABLE", why
-    batch = config.dataloaders.train.batch_size
-    if rules.mix_up.enable and batch < 2:
-        why = f"true blends the samples of a batch, but DATALOADERS.TRAIN.BATCH_SIZE is {batch}; raise it, or set false"
-        yield f"{KEY}.MIX_UP.ENABLE", why
     yield from _tile_problems(rules.tile)
 
 

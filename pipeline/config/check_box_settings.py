@@ -60,6 +60,10 @@ def _of_pixels(config: Config) -> Problems:
             "ENSEMBLE.METHOD",
             f"{config.ensemble.method} combines boxes, but the labels are masks; set for example AP",
         )
+    batch = config.dataloaders.train.batch_size
+    if config.datasets.augmentation.mix_up.enable and batch < 2:
+        why = f"true blends the samples of a batch, but DATALOADERS.TRAIN.BATCH_SIZE is {batch}; raise it, or set false"
+        yield "DATASETS.AUGMENTATION.MIX_UP.ENABLE", why
     default = Detections()
     for own in fields(Detections):
         if getattr(config.predict.detections, own.name) != getattr(default, own.name):
@@ -81,11 +85,11 @@ def _of_ensemble(ensemble: Ensemble) -> Problems:
 
 def _of_boxes(config: Config) -> Problems:
     augmentation = config.datasets.augmentation
-    for name in ("cut_mix", "class_mix", "mix_up"):
+    for name in ("cut_mix", "class_mix"):
         if getattr(augmentation, name).enable:
             yield (
                 f"DATASETS.AUGMENTATION.{name.upper()}.ENABLE",
-                "true needs masks, but the labels are boxes; set false, or use MOSAIC",
+                "true needs masks, but the labels are boxes; set false, or use MOSAIC or MIX_UP",
             )
     if augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence":
         yield (

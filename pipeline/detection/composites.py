@@ -1,4 +1,4 @@
-"""Samples made of several images: mosaic, and copies of boxes pasted from another image.
+"""Samples made of several images: mosaic, copies of boxes pasted from another image, and blended images.
 
 Letters: N boxes, C classes.
 """
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.augmentation import CopyPaste, Mosaic
+from pipeline.data.mixing import blended, other_quarters
 from pipeline.detection.boxes import Boxes, areas
 from pipeline.detection.geometry import cut, shifted, visible_share
 
@@ -36,26 +37,36 @@ def apply_mosaic(
 ) -> Boxes:
     """Puts pieces of other images into three quarters of an image, in place; returns the boxes of the result.
 
-    The quarters meet at a random point. Where a piece is smaller than its quarter, the sample stays as it was.
-
-    Source: Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934; pieces keep their scale, and the sample's own
-    quarter is a random one.
+    See `other_quarters`. Where a piece is smaller than its quarter, the sample stays as it was.
     """
-    height, width = image.shape[:2]
-    low, high = settings.center
-    x, y = (round(side * share) for side, share in zip((width, height), rng.uniform(low, high, 2), strict=True))
-    quarters = [
-        (left, top, right, bottom) for top, bottom in ((0, y), (y, height)) for left, right in ((0, x), (x, width))
-    ]
-    own, laid, pasted = int(rng.integers(4)), [], []
-    for left, top, right, bottom in quarters[:own] + quarters[own + 1 :]:
-        piece = draw((bottom - top, right - left)) if bottom > top and right > left else None
+    size, laid, pasted = image.shape[:2], [], []
+    for quarter in other_quarters(settings, size, rng):
+        piece = draw((quarter.height, quarter.width))
         if piece is not None:
             rows, columns = piece.image.shape[:2]
+            left, top = quarter.x, quarter.y
             image[top : top + rows, left : left + columns] = piece.image
             laid.append((left, top, left + columns, top + rows))
             pasted.append(piece.boxes._replace(xyxy=shifted(piece.boxes.xyxy, left, top)))
-    return joined([_uncovered(boxes, laid, (height, width), min_visible), *pasted])
+    return joined([_uncovered(boxes, laid, size, min_visible), *pasted])
+
+
+def mix_up(image: np.ndarray, boxes: Boxes, draw: Draw, rng: np.random.Generator) -> Boxes:
+    """Blends a piece of another image into an image, half and half, in place; returns the boxes of both.
+
+    A smaller piece is blended in at a random position.
+
+    Source: Zhang et al. 2019, https://arxiv.org/abs/1902.04103, for boxes, with the share 0.5 of YOLOX (Ge et al. 2021,
+    https://arxiv.org/abs/2107.08430).
+    """
+    piece = draw(image.shape[:2])
+    if piece is None:
+        return boxes
+    rows, columns = piece.image.shape[:2]
+    top, left = int(rng.integers(image.shape[0] - rows + 1)), int(rng.integers(image.shape[1] - columns + 1))
+    part = image[top : top + rows, left : left + columns]
+    part[:] = blended(part, piece.image, 0.5)
+    return joined([boxes, piece.boxes._replace(xyxy=shifted(piece.boxes.xyxy, left, top))])
 
 
 def paste(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.config.augmentation import Augmentation
 from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
-from pipeline.data.image_source import PLAIN, black_of, to_rgb
-from pipeline.data.loaders import SampleKey
+from pipeline.data.contact_sheet import sheet_of
+from pipeline.data.image_source import PLAIN, black_of
 from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of
 from pipeline.data.whole_images import WholeImages
@@ -55,17 +53,14 @@ def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> WholeImages:
 
 
 def draw_samples(run: Run, dataset: BoxDataset) -> None:
-    """Draws evenly spaced augmented samples of the first epoch, the fit of the anchors, and the tiles of each set."""
+    """Draws augmented samples of the first epoch, the fit of the anchors, and the tiles of each set on one image.
+
+    Below the samples comes one of each of the further options that are on, as if it alone were, always.
+    """
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
-    step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
-    indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
-    captions = [dataset.image_id(index) for index in indices]
-    kinds = (getattr(augmentation, own.name) for own in fields(Augmentation) if own.name != "tile")
-    what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
-    title = f"Training input: {what} of the first epoch with their boxes"
     facts = read_json(run.paths / IMAGES) or PLAIN
-    samples = [(to_rgb(image, facts), boxes) for image, boxes, _ in (dataset[SampleKey(1, own)] for own in indices)]
-    sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
-    write_image(run.paths / SAMPLES_PLOT, sheet)
+    sheet = sheet_of(dataset, facts, NUM_SHEET_SAMPLES)
+    words = (sheet.captions, competition.class_names, competition.colors, f"{sheet.title} with their boxes")
+    write_image(run.paths / SAMPLES_PLOT, draw_sheet(sheet.samples, *words))
     check_anchors(run, dataset)
     draw_tile_grids(run.paths, dataset.store, dataset.image_id(0), augmentation.tile, facts)

@@ -33,11 +33,11 @@ from pipeline.data.loaders import SampleKey
 from pipeline.data.padding import Sizes, offset_in, pad
 from pipeline.data.positions import describe_tile, placed, sample_frame, sample_frames, tile_positions
 from pipeline.data.store import Store
-from pipeline.data.streams import COLOR, CROP, GEOMETRY, MOSAIC, PASTING
+from pipeline.data.streams import COLOR, CROP, GEOMETRY, MIX_UP, MOSAIC, PASTING
 from pipeline.data.tiles import Box
 from pipeline.data.whole_images import ANY_SIZE, image_bytes, stack
 from pipeline.detection.boxes import Boxes, make_boxes
-from pipeline.detection.composites import Piece, apply_mosaic, paste
+from pipeline.detection.composites import Piece, apply_mosaic, mix_up, paste
 from pipeline.detection.geometry import cut, distorted, moved, scaled, shifted
 from pipeline.detection.samples import labels_of
 from pipeline.task import Batch
@@ -72,6 +72,8 @@ class BoxDataset(torch.utils.data.Dataset):
         white: float = WHITE,
         sizes: Sizes = ANY_SIZE,
     ):
+        settings = {"classes": classes, "min_visible": min_visible, "black": black, "white": white, "sizes": sizes}
+        self._like_this = partial(BoxDataset, store, ids, seed=seed, **settings)
         self.store, self.augmentation, self.seed, self.sizes = store, augmentation, seed, sizes
         self.min_visible, self.black, self.white = min_visible, black, white
         self.num_classes, self.pixel_bytes = len(classes), image_bytes(store)
@@ -85,6 +87,10 @@ class BoxDataset(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def with_augmentation(self, augmentation: Augmentation) -> BoxDataset:
+        """Returns the samples of the same images and seed with another augmentation of the same tiles."""
+        return self._like_this(augmentation=augmentation)
 
     def set_class_scores(self, scores: Sequence[float]) -> None:
         """Sets the validation scores that `weighted` copy-paste uses; call it before loading of an epoch begins."""
@@ -139,6 +145,8 @@ class BoxDataset(torch.utils.data.Dataset):
             boxes = apply_mosaic(rules.mosaic, image, boxes, draw, rng, self.min_visible)
         if rng := drawn(rules.copy_paste, PASTING, rng_of):
             boxes = self._paste(key, image, boxes, rng)
+        if rng := drawn(rules.mix_up, MIX_UP, rng_of):
+            boxes = mix_up(image, boxes, partial(self._piece, key.index, rng), rng)
         size = image.shape[:2]
         for maps in drawn_maps(self.distortions, size, rng_of):
             image = remap_image(image, maps, "constant", self.black)

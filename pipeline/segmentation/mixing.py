@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.config.augmentation import CutMix, MixUp, Mosaic
 from pipeline.config.competition import IGNORE
+from pipeline.data.mixing import blended, other_quarters
 from pipeline.data.tiles import Box
 from pipeline.segmentation.copy_paste import count_classes
 from pipeline.task import Criterion, Loss
@@ -34,25 +34,12 @@ Draw = Callable[[tuple[int, int]], Piece | None]  # a size (height, width) to a 
 
 
 def apply_mosaic(settings: Mosaic, image: np.ndarray, mask: np.ndarray, draw: Draw, rng: np.random.Generator) -> None:
-    """Puts pieces of other images into three of four quarters, in place; they meet at a random point.
+    """Puts pieces of other images into three of four quarters, in place; see `other_quarters`.
 
     Where a piece is smaller than its quarter, the sample stays as it was.
-
-    Source: Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934; pieces keep their scale, and the sample's own
-    quarter is a random one.
     """
-    height, width = mask.shape[:2]
-    low, high = settings.center
-    x, y = (round(side * share) for side, share in zip((width, height), rng.uniform(low, high, 2), strict=True))
-    quarters = [
-        Box(left, top, right - left, bottom - top)
-        for top, bottom in ((0, y), (y, height))
-        for left, right in ((0, x), (x, width))
-    ]
-    own = int(rng.integers(4))
-    for quarter in quarters[:own] + quarters[own + 1 :]:
-        if quarter.width and quarter.height:
-            _lay(image, mask, quarter, draw((quarter.height, quarter.width)))
+    for quarter in other_quarters(settings, mask.shape[:2], rng):
+        _lay(image, mask, quarter, draw((quarter.height, quarter.width)))
 
 
 def apply_cut_mix(settings: CutMix, image: np.ndarray, mask: np.ndarray, draw: Draw, rng: np.random.Generator) -> None:
@@ -123,12 +110,7 @@ def mix_up(settings: MixUp, samples: Sequence[Sample], rng: np.random.Generator)
         return list(samples)
     share = min(draws[1], 1 - draws[1])
     pairs = zip(samples, [samples[-1], *samples[:-1]], strict=True)
-    return [(_blend(one[0], other[0], share), Blended(one[1], other[1], share), one[2]) for one, other in pairs]
-
-
-def _blend(image: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    rows = [array.reshape(len(array), -1) for array in (image, other)]  # OpenCV takes few channels
-    return cv2.addWeighted(rows[0], 1 - share, rows[1], share, 0).reshape(image.shape)
+    return [(blended(one[0], other[0], share), Blended(one[1], other[1], share), one[2]) for one, other in pairs]
 
 
 def split_masks(masks: Tensor | MixedMasks, num_parts: int) -> list[Tensor] | list[MixedMasks]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.config.augmentation import Augmentation
 from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
-from pipeline.data.image_source import PLAIN, black_of, to_rgb
-from pipeline.data.loaders import SampleKey
+from pipeline.data.contact_sheet import sheet_of
+from pipeline.data.image_source import PLAIN, black_of
 from pipeline.data.order import distinct_frames
 from pipeline.data.padding import refuse_other_sizes
 from pipeline.data.store import open_store
@@ -22,8 +20,8 @@ from pipeline.paths import IMAGES, SAMPLES_PLOT
 from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
 from pipeline.report.tile_plots import draw_tile_grids
-from pipeline.segmentation.contact_sheet import each_alone
 from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.mixing import Blended
 from pipeline.segmentation.networks import ANY_SIZE, frame_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.planes import most_of
@@ -90,20 +88,12 @@ def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
     Below the samples comes one of each of the further options that are on, as if it alone were, always.
     """
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
-    step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
-    indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
-    captions = [dataset.image_id(index) for index in indices]
-    kinds = (getattr(augmentation, own.name) for own in fields(Augmentation) if own.name != "tile")
-    what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
-    title = f"Training input: {what} of the first epoch, masks below"
     facts = read_json(run.paths / IMAGES) or PLAIN
-    keys = [SampleKey(1, index) for index in indices]
-    samples = [(to_rgb(image, facts), mask) for image, mask, _ in map(dataset.__getitem__, keys)]
-    for name, image, mask in each_alone(dataset, keys[:2]):
-        samples.append((to_rgb(image, facts), mask))
-        captions.append(name)
+    sheet = sheet_of(dataset, facts, NUM_SHEET_SAMPLES)
+    # Of blended images the mask that weighs more is shown.
+    samples = [(image, mask.first if isinstance(mask, Blended) else mask) for image, mask in sheet.samples]
     if not competition.is_multilabel:  # soft labels are shown by their largest share
         samples = [(image, mask if mask.ndim == 2 else most_of(mask)) for image, mask in samples]
-    sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
-    write_image(run.paths / SAMPLES_PLOT, sheet)
+    words = (sheet.captions, competition.class_names, competition.colors, f"{sheet.title}, masks below")
+    write_image(run.paths / SAMPLES_PLOT, draw_sheet(samples, *words))
     draw_tile_grids(run.paths, dataset.store, dataset.image_id(0), augmentation.tile, facts)

@@ -20,9 +20,9 @@ import cv2
 from pipeline.config.augmentation import Augmentation, Random
 from pipeline.config.load import load
 from pipeline.data.build_store import build_store
+from pipeline.data.contact_sheet import CUTS, SHOWN_ALONE
 from pipeline.data.loaders import SampleKey, start_worker
 from pipeline.data.store import open_store
-from pipeline.segmentation.contact_sheet import CUTS, SHOWN_ALONE
 from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, write_competition
 from tests.data.catalogs import IndexMasks, plain_images

@@ -24,9 +24,8 @@ OF_BOXES = {
     "LOSS_FN.ADAPTIVE.ENABLE=true": "LOSS_FN.ADAPTIVE.ENABLE: is only for masks",
     "DATASETS.CLASSES=[RBC]": "with boxes, networks are trained on all classes; set all",
     "DATASETS.PADDING=background": "with boxes the padding is always black; remove it",
-    f"{AUGMENTATION}.CUT_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
-    f"{AUGMENTATION}.CLASS_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
-    f"{AUGMENTATION}.MIX_UP.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC",
+    f"{AUGMENTATION}.CUT_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC or",
+    f"{AUGMENTATION}.CLASS_MIX.ENABLE=true": "true needs masks, but the labels are boxes; set false, or use MOSAIC or",
     "PREDICT.MODE=window": "images above IMAGE.WHOLE_PX are always cut into windows",
     "PREDICT.TTA_SPACE=logits": "the boxes of all copies are fused; set probs",
     "PSEUDO.TEACHER=BccdY": "PSEUDO.TEACHER: is only for masks, but the labels are boxes; remove it",
@@ -68,6 +67,10 @@ def test_a_kind_of_augmentation_that_needs_masks_is_refused_of_boxes_where_it_is
     load("BccdR", (setting,))
     with pytest.raises(UserError, match=f"{value} needs masks, but the labels are boxes; set"):
         load("BccdR", (setting, switch))
+
+
+def test_boxes_are_blended_sample_by_sample_so_a_batch_of_one_is_enough():
+    load("BccdR", (f"{AUGMENTATION}.MIX_UP.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=1"))
 
 
 @pytest.mark.parametrize("override", OF_PIXELS)

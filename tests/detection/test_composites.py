@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load
 from pipeline.detection.boxes import Boxes, make_boxes
-from pipeline.detection.composites import Piece, apply_mosaic, joined, paste
+from pipeline.detection.composites import Piece, apply_mosaic, joined, mix_up, paste
 
 PLAIN = load("BccdR").config.datasets.augmentation
 MOSAIC = replace(PLAIN.mosaic, enable=True)
@@ -133,6 +133,29 @@ def test_a_crowd_is_kept_where_a_part_of_it_is_left_or_comes_with_a_pasted_box()
     both = joined([make_boxes([[0, 0, 8, 8]], [1]), crowd])
     come = paste(PASTE, image, make_boxes([], []), Piece(image.copy(), both), [0, 1], rng, 0.5)
     assert come.is_crowd.tolist() == [False, True] and come.xyxy[1].tolist() == [0, 0, 8, 8]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.tuples(st.integers(24, 48), st.integers(24, 64)))
+def test_a_blended_image_is_the_mean_of_both_and_has_the_boxes_of_both(seed, size):
+    rng = np.random.default_rng(seed)
+    (image, boxes), piece = drawn(rng, SIZE, 3), drawn(rng, size, 2)
+    before, num_own = image.copy(), len(boxes.classes)
+    found = mix_up(image, boxes, lambda wanted: piece if wanted == SIZE else None, rng)
+    assert rows(Piece(image, found))[:num_own] == rows(Piece(image, boxes))
+    assert found.classes[num_own:].tolist() == piece.boxes.classes.tolist()
+    for one, own in zip(found.xyxy[num_own:].astype(int), piece.boxes.xyxy.astype(int), strict=True):
+        assert ((one - own) == [*(one - own)[:2]] * 2).all()
+        (left, top, right, bottom), part = one, piece.image[own[1] : own[3], own[0] : own[2]]
+        mean = (before[top:bottom, left:right].astype(int) + part) / 2
+        assert np.abs(image[top:bottom, left:right] - mean).max() <= 0.5
+    assert (image != before).any(-1).sum() <= size[0] * size[1]
+
+
+def test_where_there_is_no_other_image_nothing_is_blended():
+    image, boxes = drawn(np.random.default_rng(1), SIZE, 3)
+    before = image.copy()
+    assert mix_up(image, boxes, lambda size: None, np.random.default_rng(2)) is boxes and (image == before).all()
 
 
 def test_pasted_are_allowed_classes_within_the_area_and_no_crowds():

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.load import load
+from pipeline.data.contact_sheet import each_alone, sheet_of
+from pipeline.data.image_source import PLAIN as PLAIN_IMAGES
 from pipeline.data.loaders import SampleKey
 from pipeline.detection.boxes import make_boxes
 from pipeline.detection.dense import cuts
@@ -38,6 +40,7 @@ TILES = (
     f"{A}.TILE.HEIGHT=32",
     f"{A}.TILE.SETS=[[1.0, 0.25], [2.0, 0.25]]",
 )
+BLENDED = (f"{A}.MIX_UP.ENABLE=true", f"{A}.MIX_UP.PROBABILITY=1")
 EVERYTHING = tuple(f"{key}={value}" for key, value in ALL_GEOMETRY.items())
 KINDS = {
     "plain": PLAIN,
@@ -46,7 +49,11 @@ KINDS = {
     "crops": (*FLIPS, *COMPOSED, *CROPS),
     "tiles": (*FLIPS, *COMPOSED, *TILES),
     "everything": (*EVERYTHING, *COMPOSED, *CROPS),
+    "blended": (*PLAIN, *BLENDED),
+    "blended with everything": (*EVERYTHING, *COMPOSED, *BLENDED),
 }
+# Of blended samples no pixel has the colour of a class.
+OPAQUE = [kind for kind in KINDS if not kind.startswith("blended")]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,7 @@ def test_a_sample_is_a_function_of_its_key_alone(dataset_of, kind):
         assert len({first[key][0].tobytes() for key in keys}) > 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OPAQUE)
 def test_each_box_of_a_sample_has_pixels_of_its_class_and_is_inside(dataset_of, kind):
     dataset, num_boxes = dataset_of(kind), 0
     for key in [SampleKey(epoch, index) for epoch in (1, 2, 3) for index in range(0, len(dataset), 2)]:
@@ -133,6 +140,31 @@ def test_without_augmentation_a_sample_is_the_image_with_its_boxes(dataset_of):
         for (left, top, right, bottom), own in zip(boxes.xyxy.astype(int), boxes.classes, strict=True):
             middle = image[(top + bottom) // 2, (left + right) // 2][None, None]
             assert min(right - left, bottom - top) < 5 or is_of(middle, own).all()
+
+
+def test_a_blended_sample_has_the_boxes_of_two_images_and_without_augmentation_its_own(dataset_of):
+    dataset, plain = dataset_of("blended"), dataset_of("plain")
+    num_more = 0
+    for index in range(len(dataset)):
+        key = SampleKey(1, index)
+        own, mixed = plain[key], dataset[key]
+        number = len(own[1].classes)
+        assert (mixed[1].xyxy[:number] == own[1].xyxy).all()
+        num_more += len(mixed[1].classes) - number
+        for sample in (plain[key._replace(augment=False)], dataset[key._replace(augment=False)]):
+            assert (sample[0] == own[0]).all() and len(sample[1].classes) == number
+    assert num_more > len(dataset)
+
+
+def test_the_contact_sheet_shows_every_option_that_is_on_by_itself(dataset_of):
+    dataset = dataset_of("blended with everything")
+    names = [name for name, _, _ in each_alone(dataset, [SampleKey(1, 0), SampleKey(1, 1)])]
+    assert {"VERTICAL_FLIP", "QUARTER_TURN", "MOSAIC", "ELASTIC", "MIX_UP"} <= set(names)
+    sheet = sheet_of(dataset, PLAIN_IMAGES, 4)
+    assert sheet.captions[:4] == [dataset.image_id(index) for index in (0, 3, 6, 9)] and sheet.captions[4:] == names
+    own = dataset.boxes(0)
+    blended = sheet.samples[4 + names.index("MIX_UP")][1]
+    assert (blended.xyxy[: len(own.classes)] == own.xyxy).all() and len(blended.classes) >= len(own.classes)
 
 
 def test_classes_that_a_sample_shows_are_those_of_its_boxes_without_crowds(dataset_of):

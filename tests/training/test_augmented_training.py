@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.data.contact_sheet import SHOWN_ALONE
 from pipeline.paths import BEST, SAMPLES_PLOT
-from pipeline.segmentation.contact_sheet import SHOWN_ALONE
 from pipeline.training.checkpoint import load_checkpoint
 from tests.tiny import draw_nothing, run_paths, run_stages
 from tests.training.toy import train_in_pieces
