@@ -172,10 +172,11 @@ def ensemble_words(folds: Folds, run_name: str, folders: Folders) -> str:
     least, most = held_out["least"], held_out["most"]
     members = f"{least} member{'' if least == 1 else 's'}" if least == most else f"{least} to {most} members"
     file = paths.submission(format_of(load_competition(folds.competition)).suffix)
+    otherwise = f"ENSEMBLE.METHOD={'NMS' if folds.method == 'WBF' else 'GEO'}"
     lines = [
         f"ensemble {run_name}: {words} (each image by {members} not trained on it)",
         f"submission: {shown(file)}, page: {shown(paths / REPORT)}",
         f"config: {shown(folds.path)}; to combine the runs otherwise: "
-        f"./run.sh {shlex.quote(folds.ensemble)} ENSEMBLE.METHOD=GEO",
+        f"./run.sh {shlex.quote(folds.ensemble)} {otherwise}",
     ]
     return "\n".join(lines)

@@ -38,6 +38,7 @@ class Folds:
             config.
         num_folds: None: all seeds train on the config's own split.
         ensemble: the name of the config that combines them; `members`: what is written for its members.
+        method: ENSEMBLE.METHOD of that config.
         combining: what was typed for the ensemble alone; `machine`: what holds for this machine.
         decode: values of DECODE that the config sets.
         typed: the command.
@@ -50,6 +51,7 @@ class Folds:
     num_folds: int | None
     num_seeds: int
     ensemble: str
+    method: str
     members: tuple[str, ...]
     combining: tuple[str, ...]
     machine: tuple[str, ...]
@@ -113,6 +115,7 @@ def load_folds(
         num_folds=num_folds,
         num_seeds=num_seeds,
         ensemble=f"{loaded.run}-{''.join(f'{number}{what}' for what, number in counts.items())}",
+        method="WBF" if loaded.competition.has_boxes else "AP",
         members=tuple(members),
         combining=combining,
         machine=machine,
@@ -132,7 +135,8 @@ def ensemble_text(folds: Folds) -> str:
     """Returns the file of the ensemble, which an editor may change afterwards."""
     what = [f"{folds.num_folds} folds"] if folds.num_folds else []
     what += [f"{folds.num_seeds} seeds"] if folds.num_seeds > 1 else []
-    tree = {"EXPERIMENT.PREFIX": folds.ensemble, "EXPERIMENT.SUFFIX": "AP", "DATASETS.COMPETITION": folds.competition}
+    tree = {"EXPERIMENT.PREFIX": folds.ensemble, "EXPERIMENT.SUFFIX": folds.method}
+    tree["DATASETS.COMPETITION"] = folds.competition
     lines = [
         f"# What do {' and '.join(what)} of {folds.name} gain together?",
         f"# {shlex.join(['./run.sh', folds.ensemble])}    "
@@ -141,6 +145,7 @@ def ensemble_text(folds: Folds) -> str:
         "BASE: base",
         *_yaml_lines(nested(tree | folds.decode)),
         "ENSEMBLE:",
+        *([] if folds.method == "AP" else [f"  METHOD: {folds.method}"]),
         "  MEMBERS:                      # each as it is typed behind ./run.sh",
         *(f"    - {json.dumps(member, ensure_ascii=False)}" for member in folds.members),
     ]

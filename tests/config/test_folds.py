@@ -63,6 +63,14 @@ def test_the_written_ensemble_has_the_runs_as_its_members(configs):
     assert {member.config.loss_fn.mix for member in members} == {"0.5 ce + 0.5 dice"}
 
 
+def test_runs_with_boxes_are_combined_by_a_method_for_boxes(configs):
+    folds = load_folds("BccdR", (), None, 2)
+    folds.path.write_text(ensemble_text(folds))
+    ensemble = load(folds.ensemble)
+    assert ensemble.config.ensemble.method == folds.method == "WBF"
+    assert [member.run for member in load_members(ensemble)] == [one.run for one in folds.trainings]
+
+
 def test_a_decoding_that_the_config_sets_is_that_of_the_ensemble(configs):
     (configs / "Mine.yaml").write_text("# Q?\n# ./run.sh Mine\nBASE: demo\nDECODE: {SUPPRESS: fitted}\n")
     folds = load_folds("Mine", [], 3, None)
