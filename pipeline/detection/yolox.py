@@ -95,8 +95,8 @@ class YoloxNetwork(nn.Module):
         self.neck = Pafpn(shape)
         self.head = YoloxHead(shape, num_classes, prior)
         self.is_colour = num_channels == 3
-        # Values stay as they are.
-        self.scaling = Scaling(mean=(0.0,) * num_channels, std=(1.0,) * num_channels, low=0.0, high=1.0)
+        # Values from 0 to 255 stay as they are; those of other number formats are scaled to this range.
+        self.scaling = Scaling(mean=(0.0,) * num_channels, std=(1 / 255,) * num_channels)
 
     def load_published(self, path: Path, log: Callable[[str], None]) -> None:
         """Fills the network with the weights of a file; see `load_yolox`."""

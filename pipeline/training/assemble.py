@@ -149,10 +149,14 @@ def plan_of(run: Run) -> tuple[Phase, ...]:
 
 
 def _build_network(run: Run) -> nn.Module:
-    """Returns the network of a run, with random weights, for its images as `prepare` measured them."""
+    """Returns the network of a run, with random weights, for its images as `prepare` measured them.
+
+    A network with a scaling of its own keeps its mean and standard deviation.
+    """
     network, facts = run.task.build_network(run.loaded), image_facts(run)
     if facts is not None:
-        network.scaling = measured_scaling(facts, run.loaded.config.model.encoder)
+        own, measured = getattr(network, "scaling", None), measured_scaling(facts, run.loaded.config.model.encoder)
+        network.scaling = measured if own is None else own._replace(low=measured.low, high=measured.high)
     return network
 
 

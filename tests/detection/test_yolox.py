@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
+from pipeline.config.load import load
 from pipeline.detection.dense import Dense
 from pipeline.detection.yolox import YOLOX
 from pipeline.detection.yolox_boxes import to_centres
 from pipeline.detection.yolox_weights import own_name
 from pipeline.errors import UserError
+from pipeline.paths import IMAGES
+from pipeline.training.assemble import start_learner
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.learner import freeze
 from tests.detection.reference_yolox import (
@@ -20,6 +25,7 @@ from tests.detection.reference_yolox import (
     with_random_norms,
     yolox_model,
 )
+from tests.tiny import run_of
 
 ALL_SIZES = ("nano", "tiny", "s", "m", "l", "x")
 TERMS = {"iou": {}, "conf": {}, "cls": {}, "l1": {}}
@@ -96,6 +102,19 @@ def test_images_keep_their_values_and_red_and_blue_are_swapped():
     with torch.no_grad():
         network(network_input)
     assert torch.equal(seen[0], network_input[:, [2, 1, 0]])
+
+
+@pytest.mark.parametrize("high", [255.0, 65535.0])
+def test_in_a_run_white_is_255_whatever_the_range_of_the_images(tmp_path, monkeypatch, high):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    run = run_of(load("BccdY"))
+    run.paths.folder.mkdir()
+    facts = {"dtype": "uint16", "low": 0.0, "high": high, "shown": [0, 1, 2], "mean": None, "std": None}
+    (run.paths / IMAGES).write_text(json.dumps(facts))
+    network = start_learner(run).network
+    image_BHWC = torch.tensor([0.0, high, high / 5]).reshape(1, 1, 1, 3)
+    network_input = normalise(image_BHWC, scaling_of(network, run.loaded.config.model.encoder))
+    assert network_input.flatten().tolist() == pytest.approx([0, 255, 51])
 
 
 @pytest.mark.parametrize("num_channels", [1, 4])
