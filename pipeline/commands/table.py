@@ -71,7 +71,7 @@ TABLE = (
     Command("compare", RUNS, "compare settings, scores and curves of runs", "'ExpAA*' ExpABA --page"),
     Command("study", STUDY, "train settings on the same splits and seeds, say which is better", "demo_losses"),
     Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),
-    Command("score", SUBMISSIONS, "score a submission file against masks", "submissions/ExpAAB.csv --masks truth"),
+    Command("score", SUBMISSIONS, "score a submission against masks or boxes", "submissions/ExpAAB.csv --masks truth"),
     Command("diff", SUBMISSIONS, "print and draw where two submissions differ most", "ExpAAB.csv ExpAAC.csv"),
     Command("submit", SUBMISSIONS, "upload a run's submission to Kaggle", 'ExpAAB -m "flat, then cosine"'),
     Command("log", SUBMISSIONS, "print the scores of all uploads, local and on Kaggle", "--competition aeroscapes"),

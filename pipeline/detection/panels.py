@@ -198,7 +198,7 @@ def draw_panel(
     captions = (
         "image",
         f"label: {_count(len(boxes.classes))}",
-        f"prediction: {_count(shown)} with score {SHOWN_SCORE:g} or more",
+        f"prediction: {_count(shown)}, score ≥ {SHOWN_SCORE:g}",
         f"errors: {len(missed)} not hit, {len(false)} false",
     )
     cell_width = max(size[0], LEAST_CELL_WIDTH)

@@ -52,7 +52,7 @@ def draw_changes(
         small = resize(image, *size)
         cells = [
             captioned(
-                f"{path.name}, boxes: {int((found[image_id].scores >= LEAST_SCORE).sum())}",
+                _caption(path, found[image_id]),
                 draw_boxes(small, resize_boxes(found[image_id], size[::-1], sizes[image_id]), competition.colors),
                 (WIDTH - GAP) // 2,
                 TEXT_SIZE,
@@ -61,6 +61,13 @@ def draw_changes(
         ]
         rows += [[text_line(image_id, NAME_SIZE, WIDTH, bold=True)], [arrange([cells])]]
     return arrange([row for row in rows if len(row[0])], margin=MARGIN, gap=2 * GAP)
+
+
+def _caption(path: Path, found: Detections) -> str:
+    """Returns the name of a file, and how many boxes it has of an image, and how many of them are drawn."""
+    num_boxes, num_drawn = len(found.scores), int((found.scores >= LEAST_SCORE).sum())
+    few = "" if num_drawn == num_boxes else f", {num_drawn} drawn (score ≥ {LEAST_SCORE:g})"
+    return f"{path.name}, boxes: {num_boxes}{few}"
 
 
 def draw_boxes(image: np.ndarray, found: Detections, colors: Sequence[Color]) -> np.ndarray:
