@@ -223,7 +223,7 @@ class Learning:
 class Task:
     """The functions of one task. Each field says what its function is given and returns.
 
-    Those of pseudo-labels and `export` are None of a task that cannot do this.
+    Those of pseudo-labels are None of a task that cannot do this.
 
     Attributes:
         find_labels: (competition, folder) to plain values: what has to be found in the files of how labels are stored.
@@ -256,8 +256,8 @@ class Task:
         learning: (run, device) to what training and validation need.
         make_predictor: (loaded, network with its weights, device, number format, is_plain=False) to what `predict`
             takes; with `is_plain` whole images are predicted once, as training validates them, whatever PREDICT says.
-        export: (predictor, size (height, width) of its images, folder) writes the network for other
-            programs, and returns what they have to know as plain values, `onnx` and `library` among them.
+        export: (predictor, size (height, width) of its images, folder) writes the network for other programs, and
+            returns `ExportedFiles` of `pipeline/training/onnx_file.py`.
         predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
         stored_bytes: (predictor, sizes (height, width) of images) to the bytes that their predictions take in a store,
             and whether that is exact or an upper bound.
@@ -322,7 +322,7 @@ class Task:
     empty: Callable[[Competition, tuple[int, int]], Any]
     member_order: Callable[[Run, Mapping[str, Any]], list[int]]
     reduced: Callable[[Mapping[str, Any], Sequence[int]], tuple[dict[str, Any], str]]
+    export: Callable[[Any, tuple[int, int], Path], Any]
     pseudo_label: Callable[[Run, Sequence[Any]], tuple[np.ndarray, dict[str, Any]]] | None = None
     build_pseudo_store: Callable[[Run, Path, pd.DataFrame], Path] | None = None
     draw_pseudo_labels: Callable[[Run, Path, pd.DataFrame], None] | None = None
-    export: Callable[[Any, tuple[int, int], Path], dict[str, Any]] | None = None

@@ -14,6 +14,7 @@ from pipeline.paths import EXPORT, TRAIN_CATALOG, shown
 
 if TYPE_CHECKING:
     from pipeline.engine.run import Run
+    from pipeline.training.onnx_file import ExportedFiles
 
 PACKAGES = "onnx onnxruntime onnxscript"
 
@@ -43,21 +44,18 @@ def export_command(options: Parser, arguments: Sequence[str]) -> None:
 def _export(run: Run, folder: Path) -> None:
     from pipeline.training.assemble import load_predictor, predicting_content
 
-    export = run.task.export
-    if export is None:
-        raise UserError(f"{run.name} finds boxes; only networks for classes of pixels can be exported")
     predictor = load_predictor(run, predicting_content(run))
     try:
-        facts = export(predictor, _usual_size(run), folder)
+        exported = run.task.export(predictor, _usual_size(run), folder)
     except ImportError as error:
         python = shown(Path(sys.executable))
         raise UserError(
             f"{error.name or error} is not installed; ONNX needs it (it is optional). Install it: {python} -m pip "
             f"install {PACKAGES}"
         ) from None
-    facts = {"run": run.name, "classes": list(run.loaded.competition.class_names), **facts}
+    facts = {"run": run.name, "classes": list(run.loaded.competition.class_names), **exported.facts}
     write_json(folder / "export.json", facts)
-    write_atomic(folder / "README.md", read_me(facts))
+    write_atomic(folder / "README.md", read_me(facts, exported))
     for line in summary(facts):
         print(line)
     print(f"how to use them: {shown(folder / 'README.md')}")
@@ -85,33 +83,33 @@ def summary(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _agreement(written: Mapping[str, Any]) -> str:
-    return f"its logits differ from the network's by at most {written['difference']:.0e} of the largest logit"
+    return f"its outputs differ from the network's by at most {written['difference']:.0e} of the largest value"
 
 
-def read_me(facts: Mapping[str, Any]) -> str:
+def read_me(facts: Mapping[str, Any], exported: ExportedFiles) -> str:
     """Returns how to use the files, as Markdown."""
     step, size, names, channels = facts["multiple"], facts["onnx"]["size"], facts["classes"], len(facts["mean"])
     sizes = f"multiples of {step}" if size is None else "{} and {}, no others".format(*size)
     example = f"(1, {channels}, {', '.join(map(str, size or (4 * step, 4 * step)))})"
+    imports = "import json\n\n" if "json." in exported.code else ""
     text = f"""# The network of {facts["run"]}
 
-Classes, in the order of the logits: {", ".join(f"{number} {name}" for number, name in enumerate(names))}.
+Classes, in the order of the outputs: {", ".join(f"{number} {name}" for number, name in enumerate(names))}.
 
 ## ONNX
 
 - `image`: float32 (batch, {channels}, height, width), the pixel values of the file, {facts["low"]:g} to
-  {facts["high"]:g}; the network normalizes them itself. Channels are in the order of the file: red, green, blue.
-- Height and width: {sizes}. Pad smaller images, for example by mirroring.
-- `logits`: float32 (batch, {len(names)}, height, width). Their {facts["probabilities"]} gives the probabilities.
-
+  {facts["high"]:g}; the network normalizes them itself.
+  Channels are in the order of the file: red, green, blue.
+- Height and width: {sizes}. Pad smaller images {exported.padding}.
+{exported.outputs}
 ```python
-import numpy as np
+{imports}import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("network.onnx")
 image = np.zeros({example}, np.float32)  # your image
-(logits,) = session.run(["logits"], {{"image": image}})
-```
+{exported.code}```
 """
     if facts["library"] is None:
         return text

@@ -105,10 +105,14 @@ def _generator(options: RetinaNetOptions) -> AnchorGenerator:
     return AnchorGenerator(sizes, (options.ratios,) * len(sizes))
 
 
+def cells_of(options: RetinaNetOptions) -> list[np.ndarray]:
+    """Returns the anchors of each level around pixel (0, 0): float64 (S, 4)."""
+    return [cell.double().numpy() for cell in _generator(options).cell_anchors]
+
+
 def _shapes(options: RetinaNetOptions) -> list[np.ndarray]:
     """Returns width and height of the anchors of each level, float64 (S, 2)."""
-    cells = [cell.double().numpy() for cell in _generator(options).cell_anchors]
-    return [cell_S4[:, 2:] - cell_S4[:, :2] for cell_S4 in cells]
+    return [cell_S4[:, 2:] - cell_S4[:, :2] for cell_S4 in cells_of(options)]
 
 
 def anchor_coverage(xyxy_N4: np.ndarray, model: Model, size: tuple[int, int]) -> np.ndarray:

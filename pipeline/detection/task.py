@@ -47,4 +47,5 @@ BOXES = Task(
     empty=lazy("pipeline.detection.boxes:no_detections"),
     member_order=lazy("pipeline.prediction.fewer_members:member_order"),
     reduced=lazy("pipeline.prediction.fewer_members:reduced"),
+    export=lazy("pipeline.detection.export:export_network"),
 )
