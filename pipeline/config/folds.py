@@ -24,6 +24,7 @@ from pipeline.paths import shown
 from pipeline.wording import is_below
 
 FOLDS, MEMBERS = "DATASETS.SPLIT.FOLDS", "ENSEMBLE.MEMBERS"
+SHARED = ("DECODE", "DATASETS.DIRECTORY")  # what the ensemble of the runs needs of their config
 MOST = 20  # SPLIT_INDEX goes from 0 to 19
 USUAL = 5  # folds of kfold and stratified where FOLDS is null, and slices that share no image
 FIRST_SEED = 100  # of the further ones; the splits of the original have 2 to 71
@@ -40,7 +41,7 @@ class Folds:
         ensemble: the name of the config that combines them; `members`: what is written for its members.
         method: ENSEMBLE.METHOD of that config.
         combining: what was typed for the ensemble alone; `machine`: what holds for this machine.
-        decode: values of DECODE that the config sets.
+        shared: values of DECODE, and the folder of the data, that the config sets.
         typed: the command.
     """
 
@@ -55,7 +56,7 @@ class Folds:
     members: tuple[str, ...]
     combining: tuple[str, ...]
     machine: tuple[str, ...]
-    decode: dict[str, object]
+    shared: dict[str, object]
     typed: str
 
     @property
@@ -119,16 +120,16 @@ def load_folds(
         members=tuple(members),
         combining=combining,
         machine=machine,
-        decode={key: value for key, value in loaded.values.items() if _is_decode_of(loaded, key)},
+        shared={key: value for key, value in loaded.values.items() if _is_shared(loaded, key)},
         typed=shlex.join(["./run.sh", name, *options, *words]),
     )
     _check_file(folds)
     return folds
 
 
-def _is_decode_of(loaded: Loaded, key: str) -> bool:
-    """Returns whether a key is one of DECODE, and set by the config."""
-    return is_below(key, ("DECODE",)) and not loaded.origins[key].startswith("configs/base.yaml")
+def _is_shared(loaded: Loaded, key: str) -> bool:
+    """Returns whether the ensemble of a config's runs needs the value of a key, and the config sets it."""
+    return is_below(key, SHARED) and not loaded.origins[key].startswith("configs/base.yaml")
 
 
 def ensemble_text(folds: Folds) -> str:
@@ -143,7 +144,7 @@ def ensemble_text(folds: Folds) -> str:
         f"(its members must be trained: {folds.typed}, which wrote this file)",
         "# Published: no result.",
         "BASE: base",
-        *_yaml_lines(nested(tree | folds.decode)),
+        *_yaml_lines(nested(tree | folds.shared)),
         "ENSEMBLE:",
         *([] if folds.method == "AP" else [f"  METHOD: {folds.method}"]),
         "  MEMBERS:                      # each as it is typed behind ./run.sh",

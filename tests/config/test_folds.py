@@ -79,6 +79,13 @@ def test_a_decoding_that_the_config_sets_is_that_of_the_ensemble(configs):
     assert (decode.suppress, decode.offsets) == ("fitted", "none")
 
 
+def test_the_folder_of_the_data_that_the_config_names_is_that_of_the_ensemble(configs):
+    (configs / "Mine.yaml").write_text("# Q?\n# ./run.sh Mine\nBASE: demo\nDATASETS: {DIRECTORY: /somewhere}\n")
+    folds = load_folds("Mine", [], 3, None)
+    folds.path.write_text(ensemble_text(folds))
+    assert load(folds.ensemble).config.datasets.directory == "/somewhere"
+
+
 def test_an_edited_ensemble_is_kept_and_one_with_other_members_refused(configs):
     folds = load_folds("demo", [], 3, None)
     text = ensemble_text(folds)
