@@ -13,6 +13,7 @@ from pipeline.config.load import load, nested
 from pipeline.detection import predict
 from pipeline.engine.chain import run_chain
 from pipeline.errors import UserError
+from pipeline.notebook.bundle import open_bundle, write_bundle
 from pipeline.paths import RunPaths
 from tests.detection.box_competition import (
     ALL_GEOMETRY,
@@ -148,6 +149,24 @@ def test_an_ensemble_of_boxes_ends_in_a_checked_submission_and_a_page(members, t
     assert found["weights"] == ([[0.25], [0.5], [0.25]] if name == "BoxWbf" else found["weights"])
     assert ("fit" in found) == (name == "BoxFit")
     assert executed(run_stages(load(name))[1]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BoxA", "BoxWbf"])
+def test_the_submission_of_a_bundle_of_boxes_is_that_of_the_run_itself(members, tmp_path, monkeypatch, name):
+    use_copy(monkeypatch, members, tmp_path, has_tiles=True)
+    hidden = write_hidden(tmp_path / "hidden", [f"000009_{number:03d}" for number in range(6)])
+    run_stages(load(name), "fit" if name == "BoxWbf" else "evaluate")
+    on_hidden = load(name, (f"DATASETS.TEST_DIRECTORY={hidden}",))
+    run_stages(on_hidden, "submit")
+    wanted = run_paths(on_hidden.run).submission(".csv").read_bytes()
+    write_bundle(run_of(load(name)), tmp_path / "elsewhere")
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("SUBMISSIONS_DIR", str(tmp_path / "elsewhere_out"))
+    bundled = load(name, (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=1"))
+    run_chain(open_bundle(run_of(bundled)), "submit")
+    path = run_paths(bundled.run).submission(".csv")
+    assert path.read_bytes() == wanted and any(rows_of(path).values()) and len(rows_of(path)) == 6
 
 
 @pytest.mark.slow
