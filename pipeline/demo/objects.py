@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.demo.flight import Flight, draw_thing, in_view, picked
-from pipeline.demo.recipes import ANIMAL, BIKE, BOAT, CAR, DRONE, OBSTACLE, PERSON
+from pipeline.demo.recipes import ANIMAL, BOAT, CAR, PERSON
 from pipeline.demo.solids import Thing
 
-OBJECTS = (PERSON, BIKE, CAR, DRONE, BOAT, ANIMAL, OBSTACLE)  # the classes whose things are objects, in this order
+OBJECTS = (PERSON, CAR, BOAT, ANIMAL)  # the classes whose things have boxes, in this order
 LEAST_VISIBLE = 0.3  # share of an object's pixels in the image; of one that is hidden more, there is no box
 LEAST_PX = 12  # pixels that are seen of an object with a box; fewer say nothing
 MOST_OBJECTS = 254  # in a frame: their numbers are bytes, and 0 is everything else

@@ -55,3 +55,41 @@ RECIPES = (
     Recipe("yard", "down", (17, 24), people=4, obstacles=6, buildings=2, trees=3, bushes=3),
     Recipe("avenue", "horizon", (8, 12), people=3, bikes=1, cars=3, obstacles=5, buildings=2, trees=9, bushes=5),
 )
+
+# The camera is nearer than above, and shows fewer kinds of things.
+CLOSE_RECIPES = (
+    Recipe("street", "oblique", (7, 10), people=4, cars=3, buildings=1, trees=4, bushes=4),
+    Recipe("park", "oblique", (6, 9), people=6, trees=4, bushes=5),
+    Recipe("harbour", "oblique", (9, 13), people=4, boats=3, trees=2),
+    Recipe("pasture", "oblique", (6, 10), people=1, animals=6, trees=3, bushes=4),
+    Recipe("crossing", "oblique", (8, 12), people=5, cars=4, trees=3),
+    Recipe("riverside", "oblique", (9, 13), people=3, boats=3, trees=3, bushes=4),
+    Recipe("car_park", "oblique", (7, 11), people=4, cars=5, trees=3, bushes=2),
+    Recipe("pasture", "oblique", (6, 9), people=2, animals=6, buildings=1, trees=3, bushes=3),
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a demo competition shows, and its size.
+
+    Attributes:
+        version: raise it whenever other pixels or labels come out.
+        frames_per_flight: on average; a flight has as many, rounded up or down.
+    """
+
+    version: int
+    recipes: tuple[Recipe, ...]
+    frames_per_flight: float
+    num_train: int
+    num_test: int
+    width: int
+    height: int
+
+
+# A network with random weights learns to find large things of four kinds in two minutes, but not the small ones of
+# the masks; and it needs many different flights more than many frames of each.
+KINDS = {
+    "masks": Kind(2, RECIPES, 4.5, num_train=80, num_test=20, width=384, height=216),
+    "boxes": Kind(3, CLOSE_RECIPES, 2, num_train=400, num_test=40, width=256, height=160),
+}

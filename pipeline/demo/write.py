@@ -1,4 +1,4 @@
-"""Writes the demo competition, a drone-like one in the layout of AeroScapes, for whoever has no data yet.
+"""Writes the demo competitions, drone-like ones in the layout of AeroScapes, for whoever has no data yet.
 
 A `flight` is a small world seen by a moving `camera`: flat ground (`layouts`, `ground`) and solid things on it
 (`population`, with `structures` and `figures`), drawn as image and mask; `recipes` says what is to be seen in each.
@@ -22,13 +22,11 @@ import numpy as np
 
 from pipeline.demo.flight import build_flight, render
 from pipeline.demo.objects import OBJECTS, Object, visible_objects
-from pipeline.demo.recipes import CLASSES, RECIPES
+from pipeline.demo.recipes import CLASSES, KINDS, Kind
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, check_writable, sha256_file
 
 MARKER = "demo.json"
-VERSION = 2  # raise it whenever other pixels come out
-FRAMES_PER_FLIGHT = 4.5  # flights have 4 or 5 frames
 JPEG_QUALITY = 92
 SMALLEST_PX = 64  # below that nobody recognises a car
 
@@ -36,32 +34,36 @@ SMALLEST_PX = 64  # below that nobody recognises a car
 def generate(
     folder: Path,
     seed: int = 0,
-    num_train: int = 80,
-    num_test: int = 20,
-    width: int = 384,
-    height: int = 216,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
     labels: Literal["masks", "boxes"] = "masks",
 ) -> None:
     """Makes `folder` hold the demo competition of these settings; one that does already is left alone.
 
+    Settings that are None are those of `KINDS`.
+
     Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
     images only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
-    images come from different flights. From 72 training images on every class is in at least two flights. The same
-    settings give the same bytes on the same machine.
+    images come from different flights. With masks, every class is in at least two flights from 72 training images on.
+    The same settings give the same bytes on the same machine.
 
-    With boxes as labels the images are the same, and in place of masks there is `train.json`, a COCO file with the
-    boxes of the objects (see `objects.py`).
+    With boxes as labels the camera is nearer, there are other flights, and in place of masks there is `train.json`, a
+    COCO file with the boxes of the objects (see `objects.py`).
 
     Raises:
         UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
     """
     folder = Path(folder)
-    settings = {"seed": seed, "num_train": num_train, "num_test": num_test, "width": width, "height": height}
+    kind = KINDS[labels]
+    wanted = {"num_train": num_train, "num_test": num_test, "width": width, "height": height}
+    settings = {"seed": seed} | {key: getattr(kind, key) if own is None else own for key, own in wanted.items()}
     least = {"seed": 0, "num_train": 1, "num_test": 1, "width": SMALLEST_PX, "height": SMALLEST_PX}
     wrong = [f"{key} = {settings[key]}: expected {low} or more" for key, low in least.items() if settings[key] < low]
     if wrong:
         raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
-    settings = {"version": VERSION, **settings} | ({"labels": labels} if labels != "masks" else {})
+    settings = {"version": kind.version, **settings} | ({"labels": labels} if labels != "masks" else {})
     _sweep(folder)
     if _is_whole(folder, settings):
         return
@@ -71,7 +73,8 @@ def generate(
             f"Move it away, for example: mv {folder} {folder}-mine"
         )
     check_writable(folder.parent)
-    check_disk(folder, (num_train + num_test) * width * height, "The demo competition")
+    num_px = (settings["num_train"] + settings["num_test"]) * settings["width"] * settings["height"]
+    check_disk(folder, num_px, "The demo competition")
     draft = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
         hashes = {name: _write(draft / name, data) for name, data in _contents(settings)}
@@ -81,33 +84,34 @@ def generate(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def list_flights(seed: int, num_train: int, num_test: int) -> list[tuple[str, int, int]]:
+def list_flights(kind: Kind, seed: int, num_train: int, num_test: int) -> list[tuple[str, int, int]]:
     """Returns (subset, index of the recipe, number of frames) for each flight, in the order of their numbers.
 
-    >>> flights = list_flights(0, num_train=9, num_test=4)
+    >>> flights = list_flights(KINDS["masks"], 0, num_train=9, num_test=4)
     >>> sorted((subset, num_frames) for subset, _, num_frames in flights)
     [('test', 4), ('train', 4), ('train', 5)]
     """
     rng = np.random.default_rng([seed, 0])  # the flights draw from [seed, 1], [seed, 2], ...
     flights = []
     for subset, num_images in (("train", num_train), ("test", num_test)):
-        num_flights = max(1, round(num_images / FRAMES_PER_FLIGHT))
-        order = np.arange(num_flights) if subset == "train" else rng.permutation(max(len(RECIPES), num_flights))
+        num_flights = max(1, round(num_images / kind.frames_per_flight))
+        order = np.arange(num_flights) if subset == "train" else rng.permutation(max(len(kind.recipes), num_flights))
         lengths = [num_images // num_flights + (k < num_images % num_flights) for k in range(num_flights)]
-        recipes = [int(index) % len(RECIPES) for index in order[:num_flights]]
+        recipes = [int(index) % len(kind.recipes) for index in order[:num_flights]]
         flights += list(zip([subset] * num_flights, recipes, rng.permutation(lengths).tolist(), strict=True))
     return [flights[index] for index in rng.permutation(len(flights))]
 
 
 def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
     """Yields (path in the competition folder, content) of every file but the marker."""
-    flights = list_flights(settings["seed"], settings["num_train"], settings["num_test"])
+    labels = settings.get("labels", "masks")
+    kind, has_boxes = KINDS[labels], labels == "boxes"
+    flights = list_flights(kind, settings["seed"], settings["num_train"], settings["num_test"])
     ids = {"train": [], "test": []}
-    has_boxes = settings.get("labels") == "boxes"
     objects: dict[str, list[Object]] = {}
     for number, (subset, recipe, num_frames) in enumerate(flights, start=1):
         rng = np.random.default_rng([settings["seed"], number])
-        flight = build_flight(rng, RECIPES[recipe], num_frames, settings["width"], settings["height"])
+        flight = build_flight(rng, kind.recipes[recipe], num_frames, settings["width"], settings["height"])
         for frame in range(num_frames):
             image_id = f"{number:06d}_{frame + 1:03d}"
             ids[subset].append(image_id)

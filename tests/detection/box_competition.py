@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.config.load import Loaded, load
 
 WIDTH, HEIGHT = 96, 64
-CLASSES = ("Person", "Bike", "Car", "Drone", "Boat", "Animal", "Obstacle")
+CLASSES = ("Person", "Car", "Boat", "Animal")
 SQUARE, DISC = CLASSES.index("Car"), CLASSES.index("Boat")
 COLORS = {SQUARE: (230, 60, 40), DISC: (50, 200, 240)}  # RGB
 TRAIN_SEQUENCES, TEST_SEQUENCES, FRAMES = 4, 1, 4
