@@ -35,6 +35,7 @@ Collate = Callable[[list], Batch]  # samples of the dataset to a batch
 PREFETCH = 2  # batches each worker keeps ready
 TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
 GRACE_S = 10  # between SIGTERM and a worker's end
+IN_WORKER = f"{UserError.__module__}.{UserError.__qualname__}: "  # before the message, in a traceback
 SHARED_MEMORY = Path("/dev/shm")
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 KEPT_BYTES = 2**28  # more than any batch of images; the settings take an int
@@ -253,9 +254,14 @@ def check_shared_memory(num_bytes: int, folder: Path = SHARED_MEMORY) -> None:
 
 @contextmanager
 def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
-    """Turns torch's errors about dying or silent workers inside the block into a UserError with the likely cause."""
+    """Turns torch's errors about dying or silent workers inside the block into a UserError with the likely cause.
+
+    A worker's own UserError comes without the traceback that torch puts before it.
+    """
     try:
         yield
+    except UserError as error:
+        raise UserError(str(error).rpartition(IN_WORKER)[2].strip()) from None
     except RuntimeError as error:
         if "DataLoader" not in str(error):
             raise

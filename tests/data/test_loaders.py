@@ -247,3 +247,15 @@ def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competitio
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="something else"), explained_worker_faults():
         raise RuntimeError("something else")
+
+
+def test_a_mistake_that_a_worker_finds_is_told_without_a_traceback(competition, monkeypatch):
+    def lost(*_):
+        raise UserError("the store could not be reached.\nType the same command again.")
+
+    dataset = train_dataset(competition, *TILES)
+    monkeypatch.setattr(dataset.store, "image", lost)
+    loader = make_loader(dataset, num_workers=1)
+    with pytest.raises(UserError) as raised:
+        list(train_batches(loader, 1))
+    assert str(raised.value) == "the store could not be reached.\nType the same command again."
