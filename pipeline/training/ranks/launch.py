@@ -8,7 +8,7 @@ their state. What the ranks do together is torch's, see `group.py` and `engine.p
 
 - A request to stop goes to the first rank, which all others ask before each step (`SharedStop` in `member.py`).
 - A rank that ends otherwise than by its work's end takes all others with it: each waits for the sums of the others.
-- Ranks whose starter dies end at once, or when they have loaded their packages.
+- Ranks whose starter dies end at once, see `begin.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,8 @@ from pipeline.engine.run import Run
 from pipeline.engine.stopping import SIGNALS
 from pipeline.errors import Stopped, UserError
 from pipeline.training.device import choose_device
-from pipeline.training.ranks.member import AT_EASE, End, Task, be_rank, portable
+from pipeline.training.ranks.begin import begin
+from pipeline.training.ranks.member import AT_EASE, End, Task, portable
 
 START_METHOD = "spawn"  # torch's threads and a GPU do not survive a fork
 POLL_S = 0.2  # between two looks at whether a stop was requested
@@ -83,11 +85,12 @@ def run_ranks(run: Run, count: int, work: Callable[[Run], None]) -> None:
         for number in range(count):
             own, other = context.Pipe()
             task = Task(number, count, folder / "meeting", portable(run), run.stop.floors, run.stop.deadline, work)
-            process = context.Process(target=be_rank, args=(other, task), name=f"rank {number}")
+            process = context.Process(target=begin, args=(other, os.getpid()), name=f"rank {number}")
             with _quiet(), _signals_later():
                 process.start()
             other.close()
             ranks.append(_Rank(number, process, own))
+            ranks[-1].send(task)
         end = _wait(ranks, run)
     finally:
         for one in ranks:
@@ -139,7 +142,7 @@ class _Rank:
         self.number, self.process, self.connection = number, process, connection
         self.end: End | None = None
 
-    def send(self, *message: str) -> None:
+    def send(self, message: Any) -> None:
         with contextlib.suppress(OSError):  # it has ended
             self.connection.send(message)
 
@@ -150,7 +153,7 @@ class _Rank:
                 kind, text = self.connection.recv()
                 if kind == "line":
                     log(text)
-                    self.send("logged", "")
+                    self.send(("logged", ""))
                 else:
                     self.end = End(kind, text)
                     return
@@ -194,6 +197,6 @@ def _wait(ranks: Sequence[_Rank], run: Run) -> End:
             give_up_at = time.monotonic() + GRACE_S
         if run.stop.requested and not asked:
             asked = True
-            ranks[0].send("stop", run.stop.reason or "")
+            ranks[0].send(("stop", run.stop.reason or ""))
     ends = [one.end for one in ranks if one.end is not None]
     return min(ends, key=lambda end: BY_WEIGHT.index(end.kind))
