@@ -1,4 +1,4 @@
-"""The page's section on how a run was made: seed, versions, commit, machine, memory, throughput.
+"""The page's section on how a run was made: seed, versions, commit, machine, memory, micro-batches, throughput.
 
 In: `provenance/<stage>.json`, timings.csv. Out: a table. A run that was made before these files existed has none.
 """
@@ -48,6 +48,9 @@ def stage_facts(own: Mapping[str, Any]) -> dict[str, str]:
         facts["graphics card"] = f"{machine['gpu']}, {size(machine['gpu_memory_bytes'])}"
     peaks = {PEAKS[name]: value for name, value in (own.get("peak_bytes") or {}).items() if value and name in PEAKS}
     facts["peak memory"] = ", ".join(f"{size(value)} {words}" for words, value in peaks.items())
+    if cut := own.get("micro_batches"):
+        why = f"since memory ran out (ACCUMULATE: {cut['wanted']})"
+        facts["batches"] = f"of {cut['batch_size']} in {cut['parts']} micro-batches, {why}"
     known = {name: text for name, text in facts.items() if text}
     return known | {name: str(version) for name, version in (own.get("versions") or {}).items()}
 

@@ -1,4 +1,6 @@
-"""How a stage was carried out: versions of packages, commit, machine, peak memory. For people: no result depends on it.
+"""How a stage was carried out: versions of packages, commit, machine, peak memory, micro-batches.
+
+For people: no result depends on it.
 
 In: this process. Out: `provenance/<stage>.json` below the run's folder, which no stage counts among what it reads, so
 that another machine makes nothing stale. The name of the machine and of its user are left out.
@@ -23,9 +25,10 @@ from pipeline.data.images import num_cores
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import write_json
-from pipeline.paths import LAST, PROJECT, provenance_file
+from pipeline.paths import LAST, MEMORY, PROJECT, provenance_file
 from pipeline.report.read import read_json
 from pipeline.training.device import choose_device, choose_precision, described
+from pipeline.training.memory import micro_batches
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "opencv-python-headless")
 KIB = 1024
@@ -66,6 +69,8 @@ def _write(run: Run, path: Path, earlier: Mapping[str, Any], workers_before: int
         peaks["worker"] = 0
     facts["peak_bytes"] = {name: max(value, before.get(name) or 0) for name, value in peaks.items()}
     others = [*(earlier.get("earlier") or ()), *([earlier["machine"]] if "machine" in earlier else ())]
+    if path == run.paths / provenance_file("train") and (cut := _micro_batches(run)):
+        facts["micro_batches"] = cut
     facts["earlier"] = [one for index, one in enumerate(others) if one not in (facts["machine"], *others[:index])]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, facts)
@@ -121,6 +126,15 @@ def _device(run: Run) -> str:
     config = run.loaded.config
     device = choose_device(config.runtime.device)
     return described(device, choose_precision(config.solver.precision, device))
+
+
+def _micro_batches(run: Run) -> dict[str, int] | None:
+    """Returns into how many parts batches were cut as memory ran out; None where it did not."""
+    config = run.loaded.config
+    found = micro_batches(config, run.paths / MEMORY, choose_device(config.runtime.device), log=lambda line: None)
+    if found.accumulate == config.solver.accumulate:
+        return None
+    return {"batch_size": found.batch_size, "parts": found.accumulate, "wanted": config.solver.accumulate}
 
 
 def _reset_peaks() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.engine.dependence import why_run
 from pipeline.errors import Stopped
+from pipeline.paths import MEMORY
+from pipeline.training.memory import micro_batches
 from pipeline.work.provenance import commit, peak_bytes, recorded
 from tests.tiny import executed, run_of, run_stages
 
@@ -37,6 +39,20 @@ def test_training_and_evaluation_record_versions_machine_and_memory(evaluated):
         assert {"Python", "torch", "segmentation-models-pytorch", "timm", "albumentations"} <= set(facts["versions"])
         assert facts["machine"]["cores"] >= 1 and facts["machine"]["memory_bytes"] > 100 * MIB
         assert facts["peak_bytes"]["process"] > 100 * MIB and facts["device"] == "the CPU, float32"
+
+
+def test_batches_that_were_cut_because_memory_ran_out_are_recorded(workshop):
+    run = run_of(workshop.tiny("SWEEP.ENABLE=false"))
+    with recorded(run, "train"):
+        pass
+    assert "micro_batches" not in facts_of(run.paths, "train")
+    micro = micro_batches(run.loaded.config, run.paths / MEMORY)
+    (run.paths / MEMORY).write_text(json.dumps({"key": micro.key, "accumulate": 2}))
+    for stage in ("train", "evaluate"):
+        with recorded(run, stage):
+            pass
+    assert facts_of(run.paths, "train")["micro_batches"] == {"batch_size": 2, "parts": 2, "wanted": 1}
+    assert "micro_batches" not in facts_of(run.paths, "evaluate")
 
 
 def test_another_machine_makes_nothing_stale(evaluated):
