@@ -21,10 +21,10 @@ case $self in */*) cd -P "${self%/*}" || exit 2 ;; esac
 
 # Relative paths are relative to the folder in which the command was typed, but from here on that is the project.
 value=
-for name in DATA_DIR WEIGHTS_DIR RUNS_DIR SUBMISSIONS_DIR SCRATCH_DIR PIP_FIND_LINKS UV_FIND_LINKS; do
+for name in DATA_DIR WEIGHTS_DIR RUNS_DIR SUBMISSIONS_DIR SCRATCH_DIR STORES_URL PIP_FIND_LINKS UV_FIND_LINKS; do
     eval "value=\${$name-}"
     case $value in
-        "" | /*) ;;
+        "" | /* | *://*) ;;
         *) [ -d "$here/$value" ] || case $name in *_LINKS) continue ;; esac # else it may be a URL or a list
             eval "$name=\$here/\$value; export $name" ;;
     esac

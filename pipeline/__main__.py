@@ -31,6 +31,7 @@ commands (./run.sh COMMAND ..., --help for its arguments and an example):
 
 exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped and resumable, 1 an internal error
 folders:    DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
+            STORES_URL (tile stores in object storage or on a network disk), STORES_CACHE_GIB (their part on this disk)
 """
 
 

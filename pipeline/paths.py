@@ -5,10 +5,14 @@ The environment is read once, by `Folders.from_environment`; everything below th
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
@@ -30,6 +34,7 @@ SPLIT = "split.csv"
 LEAKAGE = "leakage.csv"
 SIGNATURES = "signatures.npz"  # what images are compared by, to show the nearest of an image
 TILES = "tiles.json"
+VALID_STORE = "valid_store.json"  # with STORES_URL: the store that has the validation images
 PSEUDO_LABELS = "pseudo_labels"
 PSEUDO_TABLE = "pseudo_labels.csv"
 PSEUDO_FACTS = "pseudo_labels.json"
@@ -92,6 +97,8 @@ TEST_PROBS = "probs/test"
 PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 # Inside a store of tiles or of predictions.
 INDEX = "index.json"
+CHUNKS = "chunks.json"  # of a tile store that is elsewhere: checksums of its parts
+ORIGIN = "origin.json"  # of one that is fetched as it is read: from where
 # In the folder of all runs.
 BOARD = "index.html"
 NOTEBOOKS = "notebooks"  # a folder for each notebook, to be pushed with Kaggle's client
@@ -115,6 +122,8 @@ class Folders:
         scratch: large files that can be made again, such as tile stores.
         data: folders in which a competition's folder is looked for by name, in order.
         weights: folders in which `<encoder>-imagenet.safetensors` is looked for, in order.
+        stores: where tile stores are uploaded to and read from, an address for fsspec; None: nowhere.
+        stores_cache_gib: how much of each such store may be on this disk; None: all of it.
     """
 
     runs: Path
@@ -122,14 +131,19 @@ class Folders:
     scratch: Path
     data: tuple[Path, ...]
     weights: tuple[Path, ...]
+    stores: str | None = None
+    stores_cache_gib: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Folders:
-        """Returns the folders that RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR, DATA_DIR and WEIGHTS_DIR name.
+        """Returns the folders that RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR, DATA_DIR, WEIGHTS_DIR and STORES_URL name.
 
         Unset: `runs/`, `submissions/` and `data/` in the project, and /kaggle/input. /kaggle/working keeps 20 GB, of
         which the tile store of one competition takes most; there large temporary files go to /tmp. Its data sets are
         /kaggle/input/NAME or, since 2026, /kaggle/input/datasets/OWNER/NAME.
+
+        Raises:
+            UserError: STORES_CACHE_GIB is no positive number.
         """
         environment = os.environ if environment is None else environment
 
@@ -148,13 +162,17 @@ class Folders:
             scratch=named("SCRATCH_DIR") or (Path("/tmp/scratch") if is_kept else runs / "shared"),
             data=(*([data] if data else []), PROJECT / "data", inputs, *owners),
             weights=(*([weights] if weights else []), PROJECT / "data" / "weights", *mounted),
+            stores=environment.get("STORES_URL") or None,
+            stores_cache_gib=_positive(environment, "STORES_CACHE_GIB"),
         )
 
     def absolute(self) -> Folders:
         """Returns the same folders for processes that work in another one."""
         one = {name: getattr(self, name).absolute() for name in ("runs", "submissions", "scratch")}
         many = {name: tuple(path.absolute() for path in getattr(self, name)) for name in ("data", "weights")}
-        return Folders(**one, **many)
+        is_path = self.stores is not None and "://" not in self.stores
+        stores = os.path.abspath(self.stores) if is_path else self.stores
+        return Folders(**one, **many, stores=stores, stores_cache_gib=self.stores_cache_gib)
 
     @property
     def tiles(self) -> Path:
@@ -201,6 +219,17 @@ class RunPaths:
     def __truediv__(self, name: str) -> Path:
         """Returns a file of the run: `paths / SPLIT`."""
         return self.folder / name
+
+
+def _positive(environment: Mapping[str, str], variable: str) -> float | None:
+    """Returns the number that a variable has; None where it is unset."""
+    text = environment.get(variable)
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise UserError(f"{variable} is {text!r}; expected a number above 0, such as 50")
 
 
 def scene_file(number: int, moment: str) -> str:

@@ -42,6 +42,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRATCH_DIR", str(tmp_path / "scratch"))
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.delenv("WEIGHTS_DIR", raising=False)
+    monkeypatch.delenv("STORES_URL", raising=False)
+    monkeypatch.delenv("STORES_CACHE_GIB", raising=False)
 
 
 @pytest.fixture

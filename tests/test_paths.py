@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
+from pipeline.errors import UserError
 from pipeline.paths import PROJECT, Folders, shown
 
 
@@ -34,6 +35,18 @@ def test_each_variable_names_a_folder_and_comes_first(tmp_path):
     assert (folders.runs, folders.submissions) == (tmp_path / "RUNS_DIR", tmp_path / "SUBMISSIONS_DIR")
     assert (folders.scratch, folders.tiles) == (tmp_path / "SCRATCH_DIR", tmp_path / "SCRATCH_DIR" / "tiles")
     assert (folders.data[0], folders.weights[0]) == (tmp_path / "DATA_DIR", tmp_path / "WEIGHTS_DIR")
+
+
+def test_stores_may_be_at_an_address_or_in_a_folder_and_limited_on_this_disk(tmp_path, monkeypatch):
+    assert (Folders.from_environment({}).stores, Folders.from_environment({}).stores_cache_gib) == (None, None)
+    folders = Folders.from_environment({"STORES_URL": "s3://bucket/stores", "STORES_CACHE_GIB": "50"})
+    assert (folders.stores, folders.stores_cache_gib) == ("s3://bucket/stores", 50.0)
+    assert folders.absolute().stores == "s3://bucket/stores"
+    monkeypatch.chdir(tmp_path)
+    assert Folders.from_environment({"STORES_URL": "disk"}).absolute().stores == str(tmp_path / "disk")
+    for text in ("0", "-1", "much", "inf", "nan"):
+        with pytest.raises(UserError, match=f"STORES_CACHE_GIB is '{text}'; expected a number above 0"):
+            Folders.from_environment({"STORES_CACHE_GIB": text})
 
 
 def test_folders_do_not_change_with_the_environment(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import by_fours, map_files
+from pipeline.data.remote_store import Remote, attach, upload
 from pipeline.data.store import FORMAT, PIXELS, PLANES, label_bytes
 from pipeline.data.tiles import Scale, Size, scaled_size
 from pipeline.errors import UserError
@@ -46,6 +47,7 @@ def build_store(
     target_root: Path | str,
     labels: Labels,
     log: Callable[[str], None] = print,
+    remote: Remote | None = None,
 ) -> Path:
     """Returns the folder of the store for these images and scales, building it unless it is there already.
 
@@ -57,6 +59,7 @@ def build_store(
         labels: whose `read` returns uint8, height x width, or height x width x `planes`; of labels that are no pixels
             (`planes` 0) the store keeps what `values` returns.
         log: receives the announcement of the size before anything is written.
+        remote: where else stores are: taken from there where it is there, else uploaded.
 
     Raises:
         UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.
@@ -69,7 +72,10 @@ def build_store(
     with _one_builder(target_root, log):
         if not (path / INDEX).exists():
             sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, images, rows, scales, labels, log)
+            if remote is None or not attach(path, remote, log):
+                _build(path, images, rows, scales, labels, log)
+        if remote is not None:
+            upload(path, remote, log)
     return path
 
 

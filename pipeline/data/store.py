@@ -3,7 +3,8 @@
 A folder `<key>/` holds `images.bin` (rows of pixels, in the number format of the images), `labels.u8` (one byte per
 pixel, or one per plane of it) and `index.json` (the offset of each image at each scale, and labels that are no pixels).
 A tile is then a slice; nothing is decoded or held in memory. The key names the content, so experiments with the same
-scales share one store and a changed image gets a new one.
+scales share one store and a changed image gets a new one. A store that lies elsewhere is fetched as it is read, see
+`remote_store.py`.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.cached_file import CachedFile
+from pipeline.data.remote_store import cached
 from pipeline.data.tiles import Scale, Size
 from pipeline.errors import UserError
 from pipeline.paths import INDEX
@@ -53,14 +56,23 @@ class Store:
         self.scales: tuple[Scale, ...] | None = tuple(scales) or None
         self._sizes = {key: tuple(size) for key, size in index.get("sizes", {}).items()}
         self._rows = index["images"]  # an `Entry` is made when it is asked for: of a million images that is a second
-        self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
-        self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
-        self.planes = index.get("planes")
-        self._labels = _map_file(path / PLANES, index["num_pixels"] * label_bytes(self.planes), np.dtype(np.uint8))
+        self.channels, self.dtype, self.planes = int(index["channels"]), np.dtype(index["dtype"]), index.get("planes")
+        num_labels = index["num_pixels"] * label_bytes(self.planes)
+        mapped = {
+            PIXELS: _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype),
+            PLANES: _map_file(path / PLANES, num_labels, np.dtype(np.uint8)),
+        }
+        files = cached(path, mapped)
+        self._images, self._labels = files[PIXELS], files[PLANES]
         self._values = index.get("values", {})
 
     def __reduce__(self):
         return open_store, (self.path,)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a part of it may have to be fetched from elsewhere."""
+        return isinstance(self._images, CachedFile)
 
     def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
         """Returns the entry of an image; `scale` None is its own size, in a store built without scales.
@@ -74,12 +86,20 @@ class Store:
             raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
         return Entry(*self._rows[image_id][self.scales.index(scale)])
 
+    def offset(self, image_id: str) -> int:
+        """Returns where the pixels of an image begin, at any scale: they lie together."""
+        return self._rows[image_id][0][2]
+
     def size(self, image_id: str) -> Size | None:
         """Returns (width, height) of an image before it was scaled; None in a store without factors."""
         return self._sizes.get(image_id)
 
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view, height x width x channels, in the number format of the store."""
+        """Returns a read-only view, height x width x channels, in the number format of the store.
+
+        Raises:
+            UserError: the store lies elsewhere and cannot be reached.
+        """
         entry = self.entry(image_id, scale)
         _forget_mapped(self._images, entry)
         first, last = entry.offset * self.channels, (entry.offset + entry.num_pixels) * self.channels
@@ -150,7 +170,7 @@ def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype, "r"))  # a plain array, whose slices cost less
 
 
-def _forget_mapped(mapped: np.ndarray, entry: Entry) -> None:
+def _forget_mapped(mapped: np.ndarray | CachedFile, entry: Entry) -> None:
     """Unmaps what was read of a file before tiles of a large image are; the kernel may keep it as long as it likes."""
     if entry.num_pixels > MOST_MAPPED_PX and mapped.base is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.base._mmap.madvise(mmap.MADV_DONTNEED)
