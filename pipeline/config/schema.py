@@ -89,6 +89,7 @@ class TrainLoader:
     batch_size: Count
     num_workers: CountOrZero
     shuffle: bool
+    shuffle_window: CountOrZero
     pin_memory: bool
     drop_last: bool
 

@@ -23,7 +23,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
-from pipeline.data.order import distinct_frames, draw_shares, similar_together, times_before
+from pipeline.data.order import by_shards, distinct_frames, draw_shares, num_batches, similar_together, times_before
 from pipeline.data.parts import block
 from pipeline.data.streams import ORDER
 from pipeline.errors import UserError
@@ -59,6 +59,8 @@ class EpochSampler(Sampler):
     Args:
         dataset: gives the number of samples and, by `frames()`, the size (height, width) of each.
         shares: how often to draw each sample, relative to the others, from `rare_class_shares`; None: once each.
+        ranks: of each sample, the position of its image in the store. Then samples of about `window` images are mixed
+            at a time, see `by_shards`; None: all.
     """
 
     def __init__(
@@ -69,9 +71,12 @@ class EpochSampler(Sampler):
         shuffle: bool = True,
         drop_last: bool = True,
         shares: np.ndarray | None = None,
+        ranks: np.ndarray | None = None,
+        window: int = 0,
     ):
         self.num_samples, self.batch_size = len(dataset), batch_size
         self.seed, self.shuffle, self.drop_last, self.shares = seed, shuffle, drop_last, shares
+        self.ranks, self.window = ranks, window
         frames = dataset.frames()
         self.frames = frames if len(distinct_frames(frames)) > 1 else None
         if self.num_samples < batch_size and drop_last:
@@ -79,6 +84,9 @@ class EpochSampler(Sampler):
                 f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {self.num_samples} training samples and "
                 f"DROP_LAST leaves none of them.\nSet BATCH_SIZE to {self.num_samples} or less, or DROP_LAST to false."
             )
+        if self.frames is not None and ranks is not None:
+            found = f"needs samples of one size, and these have {len(distinct_frames(frames))}"
+            raise UserError(f"DATALOADERS.TRAIN.SHUFFLE_WINDOW {found}; turn tiles or crops on, or set it to 0")
         self.begin(epoch=1)
 
     def begin(self, epoch: int, start_step: int = 0, augment: bool = True) -> None:
@@ -98,7 +106,10 @@ class EpochSampler(Sampler):
     def _batches(self, epoch: int, augment: bool, start_step: int) -> Iterator[list[SampleKey]]:
         rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
         order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
-        order = rng.permutation(order) if self.shuffle else order
+        if self.shuffle and self.ranks is not None:
+            order = order[by_shards(self.ranks[order], self.window, rng)]
+        elif self.shuffle:
+            order = rng.permutation(order)
         if self.drop_last:
             order = order[: len(self) * self.batch_size]
         repeats = None if self.shares is None else times_before(order)
@@ -113,17 +124,6 @@ class EpochSampler(Sampler):
             indices = order[part].tolist()
             times = repeats[part].tolist() if repeats is not None else [0] * len(indices)
             yield [SampleKey(epoch, *key) for key in zip(indices, [augment] * len(indices), times, strict=True)]
-
-
-def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
-    """Returns the steps of an epoch. A last batch of one sample joins the one before: batch norm cannot use it.
-
-    >>> num_batches(10, 4, drop_last=True), num_batches(10, 4, drop_last=False), num_batches(9, 4, drop_last=False)
-    (2, 3, 2)
-    """
-    whole, rest = divmod(num_samples, batch_size)
-    joins = rest == 1 and whole > 0
-    return whole if drop_last or rest == 0 or joins else whole + 1
 
 
 def rare_class_shares(presence: np.ndarray, rate: float, classes: Sequence[str]) -> np.ndarray:
@@ -188,6 +188,7 @@ def image_loader(
     pin_memory: bool = False,
     log: Callable[[str], None] = print,
     part: tuple[int, int] = (0, 1),
+    time_out_s: float = TIME_OUT_S,
 ) -> DataLoader:
     """Returns a loader, to be iterated with `train_batches` or `valid_batches`; its workers live through all epochs.
 
@@ -195,6 +196,7 @@ def image_loader(
         batches: the sampler of training batches; or the size of batches of whole images, which come in the dataset's
             order, except that a batch holds images of one size.
         part: of whole images: which part of the batches, in their order, of how many parts of about one length.
+        time_out_s: a worker that is silent for so long hangs.
     """
     is_whole = isinstance(batches, int)
     num_workers = available_workers(num_workers, log)
@@ -211,7 +213,7 @@ def image_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
-        timeout=TIME_OUT_S if num_workers else 0,
+        timeout=time_out_s if num_workers else 0,
         worker_init_fn=start_worker,
     )
 

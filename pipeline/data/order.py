@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+SHARDS_AT_A_TIME = 16  # more shards: smaller reads; fewer: neighbouring images meet more often
+
 
 def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns as many indices as there are shares, each drawn its expected number of times, rounded up or down.
@@ -14,6 +16,34 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     num = len(shares)
     positions = (np.arange(num) + rng.random()) / num
     return np.minimum(np.searchsorted(np.cumsum(shares), positions, side="right"), num - 1)
+
+
+def by_shards(ranks: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns an order of samples that needs only some of the images at a time.
+
+    Neighbouring images form shards, SHARDS_AT_A_TIME of which have `window` images. The shards come in a random order,
+    and the samples of each are spread at random over as long as that many shards take; the end of the order continues
+    at its beginning. So at any time samples of about `window` images are mixed.
+
+    Args:
+        ranks: of each sample, the position of its image where images are stored.
+        window: images; where there are no more than that, the order is any.
+
+    Source: shuffling shards, and then within a buffer, as WebDataset (Aizman et al., "High Performance I/O For Large
+    Scale Deep Learning", 2019) and tf.data do; here without a state, so that an epoch can be entered anywhere.
+
+    >>> ranks = np.repeat(np.arange(64), 2)  # two samples of each image
+    >>> order = by_shards(ranks, 16, np.random.default_rng(0))
+    >>> len(set(order.tolist())), len(set(ranks[order[:16]].tolist()))
+    (128, 11)
+    """
+    shard_of = ranks // -(-window // SHARDS_AT_A_TIME)
+    num_shards = int(shard_of.max()) + 1
+    if num_shards <= SHARDS_AT_A_TIME:
+        return rng.permutation(len(ranks))
+    starts = rng.permutation(num_shards)
+    times = (starts[shard_of] + SHARDS_AT_A_TIME * rng.random(len(ranks))) % num_shards
+    return np.argsort(times, kind="stable")
 
 
 def times_before(order: np.ndarray) -> np.ndarray:
@@ -75,3 +105,14 @@ def similar_together(frames: np.ndarray, batch_size: int) -> np.ndarray:
         order[start:end] = order[start:end][by_size]
         parts += [(start, middle), (middle, end)]
     return order
+
+
+def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Returns the steps of an epoch. A last batch of one sample joins the one before: batch norm cannot use it.
+
+    >>> num_batches(10, 4, drop_last=True), num_batches(10, 4, drop_last=False), num_batches(9, 4, drop_last=False)
+    (2, 3, 2)
+    """
+    whole, rest = divmod(num_samples, batch_size)
+    joins = rest == 1 and whole > 0
+    return whole if drop_last or rest == 0 or joins else whole + 1

@@ -80,6 +80,14 @@ class TilePositions(Sequence[TilePosition]):
         return flat[firsts[self.kinds[images]] + np.arange(len(self)) - self.starts[images]]
 
 
+def storage_ranks(store: Store, positions: TilePositions) -> np.ndarray:
+    """Returns for each sample the position of its image among all of them, as they lie one after the other: int32."""
+    by_offset = np.argsort([store.offset(image_id) for image_id in positions.ids], kind="stable")
+    ranks = np.empty(len(by_offset), np.int32)
+    ranks[by_offset] = np.arange(len(by_offset), dtype=np.int32)
+    return np.repeat(ranks, np.diff(positions.starts))
+
+
 def describe_tile(store: Store, position: TilePosition, epoch: int) -> str:
     """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
     image_id, scale, box = position

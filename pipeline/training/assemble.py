@@ -20,6 +20,7 @@ from pipeline.config.plan import Phase
 from pipeline.config.schema import pseudo_per_batch
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import (
+    TIME_OUT_S,
     EpochSampler,
     available_workers,
     image_loader,
@@ -29,6 +30,8 @@ from pipeline.data.loaders import (
 )
 from pipeline.data.order import distinct_frames
 from pipeline.data.parts import PartSampler
+from pipeline.data.positions import storage_ranks
+from pipeline.data.remote import LOADER_TIME_OUT_S
 from pipeline.data.sampler import PseudoSampler
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
@@ -76,23 +79,26 @@ KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
 def open_data(run: Run) -> RunData:
     """Returns the data of a run; needs the stages `prepare` and `tile`."""
     task, loaded = run.task, run.loaded
-    config, competition = loaded.config, loaded.competition
+    config = loaded.config
     train, options = task.train_data(run), config.dataloaders.train
     sampler = _sampler(loaded, train)
     own = _own_part(sampler, train, config.solver.accumulate)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
     pins = options.pin_memory and is_gpu
     num_workers = -(-available_workers(options.num_workers, run.log) // group.count())
-    loader = image_loader(train, own, task.collate_train, num_workers, pins, log=run.log)
-    folder = find_folder(competition, run.folders.data, config.datasets.directory)
+    is_remote = (train.labelled if loaded.has_pseudo_labels else train).store.is_remote
+    time_out_s = LOADER_TIME_OUT_S if is_remote else TIME_OUT_S
+    loader = image_loader(train, own, task.collate_train, num_workers, pins, log=run.log, time_out_s=time_out_s)
     if loaded.is_on_all_images:
         valid = validation = ()
     else:
+        folder = find_folder(loaded.competition, run.folders.data, config.datasets.directory)
         valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
         options, part = config.dataloaders.valid, (group.rank(), group.count())
         pins = options.pin_memory and is_gpu
         num_workers = -(-available_workers(options.num_workers, run.log) // group.count())
-        validation = image_loader(valid, options.batch_size, task.collate_valid, num_workers, pins, run.log, part)
+        settings = (num_workers, pins, run.log, part, time_out_s)
+        validation = image_loader(valid, options.batch_size, task.collate_valid, *settings)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         if class_scores:
@@ -117,13 +123,15 @@ def _sampler(loaded: Loaded, train: Any) -> EpochSampler | PseudoSampler:
     per_batch, rate = pseudo_per_batch(config), config.datasets.sampling.rare_class_rate
     labelled = train.labelled if per_batch else train
     shares = rare_class_shares(labelled.class_presence(), rate, loaded.competition.class_names) if rate else None
-    settings = (options.batch_size - per_batch, seed_of(loaded), options.shuffle, options.drop_last, shares)
+    window = options.shuffle_window
+    ranks = storage_ranks(labelled.store, labelled.positions) if window else None
+    settings = (options.batch_size - per_batch, seed_of(loaded), options.shuffle, options.drop_last, shares, ranks)
     if per_batch and options.drop_last and len(labelled) < settings[0]:
         raise UserError(
             f"DATALOADERS.TRAIN.BATCH_SIZE {options.batch_size} with PSEUDO.SHARE {config.pseudo.share:g} takes "
             f"{settings[0]} labelled samples per step, but there are only {len(labelled)}; lower BATCH_SIZE"
         )
-    sampler = EpochSampler(labelled, *settings)
+    sampler = EpochSampler(labelled, *settings, window)
     return PseudoSampler(sampler, train.pseudo, per_batch) if per_batch else sampler
 
 

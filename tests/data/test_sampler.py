@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from pipeline.data.loaders import (
     EpochSampler,
     SampleKey,
-    num_batches,
     rare_class_shares,
     same_size_batches,
 )
-from pipeline.data.order import draw_shares, similar_together
+from pipeline.data.order import SHARDS_AT_A_TIME, by_shards, draw_shares, num_batches, similar_together
 from pipeline.errors import UserError
 
 MANY_SIZES = [(32 * (1 + 3 * number % 5), 32 * (1 + 7 * number % 9)) for number in range(22)]
@@ -170,3 +169,59 @@ def test_validation_batches_hold_one_size_and_keep_the_order():
     frames.group = lambda index: (frames.frame(index), index != 2)  # one has no labels
     assert same_size_batches(frames, 2) == [[0, 3], [1, 4], [2]]
     assert same_size_batches(Frames(), 2) == []
+
+
+@given(st.integers(1, 3000), st.integers(1, 6), st.integers(1, 400), st.integers(0, 9))
+def test_an_order_by_shards_has_every_sample_once(num_images, per_image, window, seed):
+    ranks = np.repeat(np.random.default_rng(seed).permutation(num_images), per_image)
+    order = by_shards(ranks, window, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(num_images * per_image))
+
+
+@given(st.integers(64, 400), st.integers(0, 9))
+def test_an_order_by_shards_needs_few_images_at_a_time_and_each_shard_once(window, seed):
+    num_images, per_image = 20 * window, 4
+    ranks = np.repeat(np.arange(num_images), per_image)
+    shards = ranks[by_shards(ranks, window, np.random.default_rng(seed))] // -(-window // SHARDS_AT_A_TIME)
+    stretch = window // 2 * per_image
+    assert max(len(set(shards[start : start + stretch].tolist())) for start in range(0, len(shards), stretch)) <= 28
+    positions = [np.flatnonzero(shards == shard) for shard in range(shards.max() + 1)]
+    # The end of the order continues at its beginning, so the longest gap of a shard may be anywhere.
+    spans = [len(shards) - np.diff([*own, own[0] + len(shards)]).max() for own in positions]
+    assert max(spans) < 1.3 * window * per_image
+
+
+def test_an_order_by_shards_mixes_evenly_from_its_beginning_to_its_end():
+    ranks = np.repeat(np.arange(1600), 4)
+    order = by_shards(ranks, 160, np.random.default_rng(1))
+    batches = ranks[order].reshape(-1, 32) // 10
+    kinds = [len(set(batch.tolist())) for batch in batches]
+    assert min(kinds) > 8 and abs(np.mean(kinds[:10]) - np.mean(kinds)) < 2 > abs(np.mean(kinds[-10:]) - np.mean(kinds))
+    drawn = np.random.default_rng(1).integers(0, 16, (1000, 32))
+    assert np.mean(kinds) > 0.9 * np.mean([len(set(batch.tolist())) for batch in drawn])
+
+
+def test_epochs_in_order_of_shards_differ_and_can_be_begun_anywhere():
+    ranks = np.repeat(np.arange(100), 3)
+    made = sampler(300, 8, ranks=ranks, window=20)
+    assert made.batches(4) == made.batches(4) != made.batches(5)
+    assert made.batches(4) != sampler(300, 8).batches(4)
+    made.begin(4, start_step=17)
+    assert list(made) == made.batches(4)[17:]
+    assert sorted(indices(sampler(300, 8, ranks=ranks, window=20, drop_last=False).batches(1))) == list(range(300))
+    few = sampler(300, 8, ranks=ranks, window=100)
+    assert len({key.index // 30 for key in few.batches(1)[0]}) > 3, "no more images than the window: any order"
+
+
+def test_rare_classes_are_drawn_as_often_in_order_of_shards():
+    shares = np.where(np.arange(300) % 50 == 0, 20, 1) / (6 * 20 + 294)
+    made = sampler(300, 4, shares=shares, ranks=np.repeat(np.arange(100), 3), window=20)
+    own, other = (Counter(indices(one.batches(2))) for one in (made, sampler(300, 4, shares=shares)))
+    assert own == other
+    keys = [key for batch in made.batches(2) for key in batch]
+    assert len(set(keys)) == len(keys), "of one drawn twice, each has another augmentation"
+
+
+def test_an_order_by_shards_is_refused_for_samples_of_several_sizes():
+    with pytest.raises(UserError, match="SHUFFLE_WINDOW needs samples of one size, and these have 2"):
+        sampler(frames=[(32, 32), (64, 32)] * 8, ranks=np.arange(16), window=4)
