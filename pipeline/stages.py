@@ -55,6 +55,7 @@ from pipeline.paths import (
     TILES,
     TRAIN_CATALOG,
     VALID_PROBS,
+    VALID_STORE,
     provenance_file,
 )
 
@@ -116,7 +117,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.teacher:tiled_images"),
         check=lazy("pipeline.work.tile:check_place"),
         writes=(TILES, SAMPLES_PLOT),
-        leaves=(TILE_PLOTS, ANCHORS, ANCHORS_PLOT),
+        leaves=(TILE_PLOTS, ANCHORS, ANCHORS_PLOT, VALID_STORE),
         is_shared=True,
         lacks=lazy("pipeline.work.inputs:lacks_tiles"),
         done="tiled",

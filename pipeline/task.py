@@ -234,20 +234,23 @@ class Task:
         label_notices: (competition, catalog) to what is unusual but no mistake, a sentence each.
         class_presence: (catalog) to bool (N, C): which classes each image shows.
         class_table: (catalog, split, competition) to the table behind classes.csv.
-        build_store: (run, catalog rows) to the folder of the tile store, built unless it is there.
+        build_store: (run, catalog rows, is_whole=False) to the folder of the tile store, built unless it is there; with
+            `is_whole` images have their own size, whatever the tiles.
         pseudo_label: (run, predictions of an image by the members of a teacher) to its pseudo-label as a store keeps
             it, an array and plain values; of these `labelled`, `confidence` and `pixels` are for tables.
         build_pseudo_store: (run, folder of the images, rows of their table) to the folder of the tile store of
             pseudo-labelled images.
         draw_pseudo_labels: (run, folder of the images, rows of their table) draws some with their pseudo-labels.
         train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frames()`,
-            (height, width) of every padded sample, `describe(key)`, `class_presence()`, `set_class_scores(scores)`, and
-            `is_by_batch`, whether a sample depends on the others of its batch. Where there are pseudo-labels, it has
-            the datasets `labelled` and `pseudo`, and indices of the latter come after those of the former.
-        valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
-            windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
-            `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
-            (items, classes), and `keep(indices)`, which leaves all other items out.
+            (height, width) of every padded sample, `describe(key)`, `class_presence()`, `set_class_scores(scores)`,
+            `is_by_batch`, whether a sample depends on the others of its batch, the `store`, and the `positions` of
+            samples in it. Where there are pseudo-labels, it has `labelled` and `pseudo`, and indices of the
+            latter come after those of the former.
+        valid_data: (run, folder of the images or None: from the store of validation images, catalog rows) to a dataset
+            of whole images, of which large ones come in windows, for `collate_valid`. It has `rows`, one per image,
+            `frame(index)`, the padded size of an item, `group(index)`, which the items of a batch have in common,
+            `image_id(index)`, `class_presence()`, bool (items, classes), and `keep(indices)`, which leaves all other
+            items out.
         collate_train, collate_valid: (samples) to a `Batch`.
         draw_scene: (run, batch of one image of `collate_valid`) to two small WebP files: the image, and its label.
         draw_outputs: (run, such a batch, outputs for it) to one: what the network finds in the image.
@@ -293,9 +296,9 @@ class Task:
     label_notices: Callable[[Competition, pd.DataFrame], list[str]]
     class_presence: Callable[[pd.DataFrame], np.ndarray]
     class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
-    build_store: Callable[[Run, pd.DataFrame], Path]
+    build_store: Callable[..., Path]
     train_data: Callable[..., Any]
-    valid_data: Callable[[Run, Path, pd.DataFrame], Any]
+    valid_data: Callable[[Run, Path | None, pd.DataFrame], Any]
     collate_train: Callable[[list], Batch]
     collate_valid: Callable[[list], Batch]
     draw_scene: Callable[[Run, Batch], tuple[bytes, bytes]]

@@ -15,8 +15,9 @@ import torch
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.padding import Sizes, offset_in
+from pipeline.data.store import Store
 from pipeline.data.whole_images import ImageRow, Item, WholeImages, size_of, stack
-from pipeline.detection.boxes import Boxes
+from pipeline.detection.boxes import Boxes, make_boxes
 from pipeline.detection.dense import BoxTargets, cuts, split_targets, targets_to
 from pipeline.detection.geometry import cut, shifted
 from pipeline.task import Batch, Frame, Part
@@ -38,6 +39,17 @@ class BoxReader(Protocol):
     """Reads the boxes of a catalog row."""
 
     def read(self, row: Any) -> Boxes: ...
+
+
+@dataclass(frozen=True)
+class StoredBoxes:
+    """The boxes of images in a tile store, see `BoxReader`."""
+
+    store: Store
+
+    def read(self, row: Any) -> Boxes:
+        values = self.store.values(row.id)
+        return make_boxes(values["xyxy"], values["classes"], values["is_crowd"])
 
 
 @dataclass(frozen=True)

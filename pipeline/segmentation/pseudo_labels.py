@@ -28,6 +28,7 @@ from torch import Tensor
 from pipeline.config.competition import IGNORE
 from pipeline.config.schema import Pseudo
 from pipeline.data.build_store import build_store
+from pipeline.data.remote_store import remote_of
 from pipeline.engine.run import Run
 from pipeline.paths import PSEUDO_LABELS, PSEUDO_PLOT
 from pipeline.prediction.store import PredictionStore
@@ -150,7 +151,8 @@ def build_pseudo_store(run: Run, folder: Path, rows: pd.DataFrame) -> Path:
         rows: of the table of pseudo-labelled images, those that are used.
     """
     images, scales = images_of(run, folder), tile_scales(run)
-    return build_store(images, rows.assign(mask=""), scales, run.folders.tiles, PseudoLabels(run), run.log)
+    tiles, remote = run.folders.tiles, remote_of(run.folders)
+    return build_store(images, rows.assign(mask=""), scales, tiles, PseudoLabels(run), run.log, remote)
 
 
 def draw_pseudo_labels(run: Run, folder: Path, rows: pd.DataFrame) -> None:

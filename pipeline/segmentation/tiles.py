@@ -12,7 +12,9 @@ from pipeline.data.contact_sheet import sheet_of
 from pipeline.data.image_source import PLAIN, black_of
 from pipeline.data.order import distinct_frames
 from pipeline.data.padding import refuse_other_sizes
+from pipeline.data.remote_store import remote_of
 from pipeline.data.store import open_store
+from pipeline.data.stored_images import StoredImages, StoredLabels
 from pipeline.data.tiles import Scale, scales_of
 from pipeline.data.whole_images import WholeImages
 from pipeline.engine.run import Run
@@ -28,20 +30,39 @@ from pipeline.segmentation.planes import most_of
 from pipeline.segmentation.pseudo_samples import PSEUDO_SEED, PseudoDataset
 from pipeline.segmentation.samples import whole_images
 from pipeline.segmentation.train_samples import TrainDataset
-from pipeline.training.inputs import images_of, pseudo_rows, pseudo_tile_store, seed_of, split_rows, tile_store
+from pipeline.training.inputs import (
+    image_facts,
+    images_of,
+    pseudo_rows,
+    pseudo_tile_store,
+    seed_of,
+    split_rows,
+    tile_store,
+    valid_store,
+)
 
 NUM_SHEET_SAMPLES = 12
 
 
-def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
-    """Returns the folder of the store with images and masks of catalog rows, built unless it is there."""
+def build_tile_store(run: Run, rows: pd.DataFrame, is_whole: bool = False) -> Path:
+    """Returns the folder of the store with images and masks of catalog rows, built unless it is there.
+
+    Args:
+        is_whole: the images have their own size, whatever the tiles.
+    """
     settings = run.loaded.config.datasets.augmentation.tile
     folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
     if not settings.enable:  # whole images: known now, before they are written
         sizes = frame_sizes(run.loaded)
         refuse_other_sizes(sizes, {sizes.padded(*size) for size in zip(rows["height"], rows["width"], strict=True)})
     return build_store(
-        images_of(run, folder), rows, tile_scales(run), run.folders.tiles, masks_of(run, folder), run.log
+        images_of(run, folder),
+        rows,
+        None if is_whole else tile_scales(run),
+        run.folders.tiles,
+        masks_of(run, folder),
+        run.log,
+        remote_of(run.folders),
     )
 
 
@@ -76,9 +97,17 @@ def train_data(run: Run, fits_network: bool = True) -> TrainDataset | PseudoData
     return dataset
 
 
-def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> WholeImages:
-    """Returns whole padded images of catalog rows, with masks where the rows have them."""
-    images, masks = images_of(run, folder), masks_of(run, folder)
+def valid_data(run: Run, folder: Path | None, rows: pd.DataFrame) -> WholeImages:
+    """Returns whole padded images of catalog rows, with masks where the rows have them.
+
+    Args:
+        folder: of the competition; None: they are in the store of validation images.
+    """
+    if folder is None:
+        store = open_store(valid_store(run))
+        images, masks = StoredImages(run.loaded.competition, store, rows, image_facts(run)), StoredLabels(store)
+    else:
+        images, masks = images_of(run, folder), masks_of(run, folder)
     return whole_images(rows, images, masks, run.loaded.config.datasets.padding, frame_sizes(run.loaded))
 
 

@@ -18,7 +18,6 @@ from pipeline.config.loss_mix import parse_mix
 from pipeline.config.members import member_command
 from pipeline.config.plan import Phase
 from pipeline.config.schema import pseudo_per_batch
-from pipeline.data.competition import find_folder
 from pipeline.data.loaders import (
     TIME_OUT_S,
     EpochSampler,
@@ -61,7 +60,7 @@ from pipeline.training.device import choose_device, choose_precision, make_repro
 from pipeline.training.encoder import load_encoder, measured_scaling
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import with_terms
-from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
+from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows, valid_folder
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.memory import micro_batches
 from pipeline.training.ranks import group
@@ -92,8 +91,7 @@ def open_data(run: Run) -> RunData:
     if loaded.is_on_all_images:
         valid = validation = ()
     else:
-        folder = find_folder(loaded.competition, run.folders.data, config.datasets.directory)
-        valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
+        valid = task.valid_data(run, valid_folder(run), split_rows(run.paths, "valid"))
         options, part = config.dataloaders.valid, (group.rank(), group.count())
         pins = options.pin_memory and is_gpu
         num_workers = -(-available_workers(options.num_workers, run.log) // group.count())

@@ -15,9 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.load import Loaded, config_path, load, names, run_name
 from pipeline.config.schema import Encoder
+from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, CHOSEN, IMAGES, PSEUDO_TABLE, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
+from pipeline.paths import (
+    BEST,
+    CHOSEN,
+    IMAGES,
+    INDEX,
+    PSEUDO_TABLE,
+    SPLIT,
+    TILES,
+    TRAIN_CATALOG,
+    VALID_STORE,
+    Folders,
+    RunPaths,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +96,36 @@ def predicting_checkpoint(run: Run) -> Path:
 def pseudo_tile_store(run: Run) -> Path:
     """Returns the folder of the tile store with a run's pseudo-labelled images."""
     return run.folders.tiles / json.loads((run.paths / TILES).read_text(encoding="utf-8"))["pseudo_store"]
+
+
+def valid_store(run: Run) -> Path:
+    """Returns the folder of the store with a run's validation images at their own size."""
+    return run.folders.tiles / json.loads((run.paths / VALID_STORE).read_text(encoding="utf-8"))["store"]
+
+
+def valid_folder(run: Run) -> Path | None:
+    """Returns the folder with a run's validation images; None: they are not on this machine, but in a store.
+
+    Raises:
+        UserError: they are neither.
+    """
+    try:
+        return find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
+    except UserError:
+        if (run.paths / VALID_STORE).is_file() and is_at_hand(run, valid_store(run)):
+            return None
+        raise
+
+
+def is_at_hand(run: Run, store: Path) -> bool:
+    """Returns whether a tile store is on this machine, or where STORES_URL says; then it has a folder from now on."""
+    if (store / INDEX).is_file():
+        return True
+    if run.folders.stores is None:
+        return False
+    from pipeline.data.remote_store import attach, remote_of
+
+    return attach(store, remote_of(run.folders), run.log)
 
 
 def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:

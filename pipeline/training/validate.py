@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from pipeline.data.competition import find_folder
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import score_of
 from pipeline.task import Batch, Criterion, Learning, Loss, Scores
 from pipeline.training.encoder import normalise, scaling_of
-from pipeline.training.inputs import split_rows
+from pipeline.training.inputs import split_rows, valid_folder
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.memory import in_parts
 from pipeline.training.ranks import group
@@ -149,12 +148,11 @@ def chosen_batches(run: Run, count: int, batch_size: int, varied: bool = False) 
     Args:
         varied: whether they are of different sequences, as far as there are some.
     """
-    task, config = run.task, run.loaded.config
+    task = run.task
     rows = split_rows(run.paths, "valid")
     sequences = rows["sequence"].where(rows["sequence"] != "", rows["id"]).tolist() if varied else None
     chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), count, sequences)
-    folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)
-    dataset = task.valid_data(run, folder, rows[rows["id"].isin(chosen)])
+    dataset = task.valid_data(run, valid_folder(run), rows[rows["id"].isin(chosen)])
     if len(dataset) > len(dataset.rows):
         dataset.keep(choose_images(range(len(dataset)), dataset.class_presence(), count))
     loader = image_loader(dataset, batch_size, task.collate_valid, num_workers=0)

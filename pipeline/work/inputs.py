@@ -42,6 +42,7 @@ from pipeline.training.all_data import source_of
 from pipeline.training.inputs import (
     find_checkpoint,
     find_encoder_weights,
+    is_at_hand,
     predicting_checkpoint,
     pseudo_tile_store,
     tile_store,
@@ -200,9 +201,9 @@ def starting_weights(run: Run) -> Sources:
 
 
 def lacks_tiles(run: Run) -> bool:
-    """Returns whether a tile store is gone from the scratch folder."""
+    """Returns whether a tile store is gone from the scratch folder, and not where STORES_URL says either."""
     stores = [tile_store(run), *([pseudo_tile_store(run)] if run.loaded.has_pseudo_labels else [])]
-    return not all((store / INDEX).is_file() for store in stores)
+    return not all(is_at_hand(run, store) for store in stores)
 
 
 def member_runs(run: Run) -> list[Run]:

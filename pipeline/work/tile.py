@@ -7,7 +7,7 @@ from pipeline.data.split import read_split
 from pipeline.data.tiles import NOTICED, distortion
 from pipeline.engine.run import Run
 from pipeline.files import check_writable, write_json
-from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
+from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG, VALID_STORE
 from pipeline.training.inputs import pseudo_rows, split_rows
 from pipeline.work.teacher import unlabelled_folder
 
@@ -22,7 +22,11 @@ def check_place(run: Run) -> None:
 
 
 def tile(run: Run) -> None:
-    """Builds the tile store unless another run has, and writes the plots of it."""
+    """Builds the tile store unless another run has, and writes the plots of it.
+
+    With STORES_URL the store is also uploaded, and a second one with the validation images at their own size, so that
+    another machine can train without the competition's folder.
+    """
     task, settings = run.task, run.loaded.config.datasets.augmentation.tile
     catalog, split = read_catalog(run.paths / TRAIN_CATALOG), read_split(run.paths / SPLIT)
     rows = catalog[catalog["id"].isin(split["id"])]
@@ -38,6 +42,9 @@ def tile(run: Run) -> None:
         facts["pseudo_store"] = task.build_pseudo_store(run, unlabelled_folder(run), pseudo).name
         facts["pseudo_images"] = len(pseudo)
     write_json(run.paths / TILES, facts)
+    if run.folders.stores is not None and len(valid_rows := split_rows(run.paths, "valid")):
+        whole = task.build_store(run, valid_rows, is_whole=True) if settings.enable else path
+        write_json(run.paths / VALID_STORE, {"store": whole.name})
     dataset = task.train_data(run, fits_network=False)  # opens the store that tiles.json names
     task.draw_samples(run, dataset)
     labelled = dataset.labelled if run.loaded.has_pseudo_labels else dataset

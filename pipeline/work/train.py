@@ -6,7 +6,7 @@ import shutil
 
 from pipeline.config.stage_inputs import DIAGNOSED
 from pipeline.engine.run import Run
-from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
+from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS, VALID_STORE
 from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.clock import open_clock, write_used
@@ -56,7 +56,8 @@ def _train(run: Run) -> None:
 
 def check_start(run: Run) -> None:
     """Refuses a network that cannot be built, get its first weights or predict, and a plan that changed too late."""
-    competition_folder(run)  # missing data comes first
+    if not (run.paths / VALID_STORE).is_file():
+        competition_folder(run)  # missing data comes first
     check_installed(run)
     open_clock(run, lambda training: 0.0)
     ranks_of(run.loaded.config)
