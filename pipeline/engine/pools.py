@@ -14,6 +14,7 @@ from multiprocessing.queues import SimpleQueue
 from typing import Any, Protocol
 
 from pipeline.engine.cards import VISIBLE
+from pipeline.engine.starter import end_with
 from pipeline.errors import UserError
 
 
@@ -78,6 +79,8 @@ class LocalPool:
 
 
 def _begin_process(cards: SimpleQueue, begin: Callable[[str | None], None]) -> None:
+    # Otherwise it would train on, hold its run, and wait for more for ever.
+    end_with(multiprocessing.parent_process().pid, is_joined=False)
     own = cards.get()
     if own is not None:
         os.environ[VISIBLE] = own
