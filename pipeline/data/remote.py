@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 
 GIVE_UP_S = 240.0  # of trying
 LOADER_TIME_OUT_S = 3600.0  # for a batch: a slow network is no fault, and a lost one is noticed here
-REQUEST_S = 60.0  # for one answer: of a chunk that is 70 kB/s
+CHUNK_S, FILE_S = 60.0, 600.0  # for an answer: of a chunk that is 70 kB/s, of an index of a million images 200 kB/s
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 TELL_FROM_S = 5.0  # shorter pauses are not worth a line
 MOST_DAMAGED = 3  # answers that do not match their checksum
@@ -55,7 +55,7 @@ def read_file(address: str, give_up_s: float | None = None) -> bytes:
         FileNotFoundError: there is none.
         UserError: it cannot be read, or could not for so long.
     """
-    return _persist(address, lambda: _read(address, None, None), give_up_s)
+    return _persist(address, lambda: _read(address, None, None, FILE_S), give_up_s)
 
 
 def read_chunks(address: str, start: int, sizes: Sequence[int], checksums: Sequence[int]) -> list[memoryview]:
@@ -72,7 +72,7 @@ def read_chunks(address: str, start: int, sizes: Sequence[int], checksums: Seque
     ends = np.cumsum([0, *sizes]).tolist()
 
     def read() -> list[memoryview]:
-        content = memoryview(_read(address, start, start + ends[-1]))
+        content = memoryview(_read(address, start, start + ends[-1], CHUNK_S * len(sizes)))
         if len(content) != ends[-1]:
             raise Incomplete(f"{len(content)} bytes instead of {ends[-1]}; does the server answer requests for ranges?")
         chunks = [content[first:last] for first, last in pairwise(ends)]
@@ -122,10 +122,10 @@ def _open(address: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(address)
 
 
-def _read(address: str, start: int | None, end: int | None) -> bytes:
+def _read(address: str, start: int | None, end: int | None, within_s: float) -> bytes:
     system, path = _open(address)
     # By name: that of s3 has a version before them.
-    return system.cat_file(path, start=start, end=end, **({"timeout": REQUEST_S} if system.async_impl else {}))
+    return system.cat_file(path, start=start, end=end, **({"timeout": within_s} if system.async_impl else {}))
 
 
 def _persist(address: str, act: Callable[[], Value], give_up_s: float | None = None) -> Value:

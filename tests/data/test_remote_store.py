@@ -381,7 +381,7 @@ def test_a_kill_in_the_middle_of_a_part_leaves_it_to_the_next_start(local, uploa
 def test_requests_wait_no_longer_than_they_should_for_a_server_that_says_nothing(
     local, uploaded, tmp_path, impatient, monkeypatch
 ):
-    monkeypatch.setattr(remote, "REQUEST_S", 0.3)
+    monkeypatch.setattr(remote, "CHUNK_S", 0.1)
     with serving(uploaded) as server:
         store = cache_of(local, tmp_path, server.address)
         server.wait_s = 30
