@@ -166,7 +166,10 @@ class MaskScorer:
             self.windows.setdefault(image_id, fresh).take(own)
 
     def scores(self) -> Scores:
-        """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""
+        """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen.
+
+        Images whose pixels are all ignored have no Dice and no IoU.
+        """
         for own in self.windows.values():
             self.counts.append(torch.cat(own.counts).sum(0, keepdim=True))
             if names := self.chosen.of_masks:
@@ -174,7 +177,8 @@ class MaskScorer:
                 self.of_masks.append({name: values_PC.mean(0) for name, values_PC in values.items()})
         self.windows = {}
         counts = torch.cat(self.counts)
-        dice_PC, iou_PC = dice_iou(*self.activation.split_counts(counts))
+        of_images = counts if self.activation.is_sigmoid else counts[counts.flatten(1).any(1)]  # not all ignored
+        dice_PC, iou_PC = dice_iou(*self.activation.split_counts(of_images))
         summed = counts.sum(0)
         hits_C, true_C, _ = self.activation.split_counts(summed)
         found_C = (hits_C > 0) | (true_C == 0)

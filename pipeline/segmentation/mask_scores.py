@@ -17,7 +17,7 @@ from pipeline.config.competition import IGNORE, ScoreOptions
 from pipeline.scores import KINDS, class_scores
 from pipeline.segmentation.objects import class_of, match_objects, numbers_of
 from pipeline.segmentation.planes import is_present
-from pipeline.segmentation.scores import Counts, counts_of
+from pipeline.segmentation.scores import Counts, all_ignored, counts_of
 
 DICE_SHARE = 0.4  # of UW-Madison's score; the rest is of the Hausdorff distance
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel's four neighbours
@@ -26,12 +26,14 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel's four nei
 def image_score(
     name: str, counted: np.ndarray | Counts, predicted: np.ndarray, truth: np.ndarray, options: ScoreOptions
 ) -> np.ndarray:
-    """Returns any score of `per: image`, float64 (C,), of one image.
+    """Returns any score of `per: image`, float64 (C,), of one image; NaN where all of its pixels are ignored.
 
     Args:
         counted: the confusion matrix of the two masks, or their counts.
     """
     counts = counts_of(counted)
+    if all_ignored(counted):
+        return np.full(len(counts.true), np.nan)
     if KINDS[name].needs == "counts":
         return class_scores(name, *counts, options)
     return score_masks((name,), predicted, truth, len(counts.true), options)[name]

@@ -57,15 +57,30 @@ def image_scores(
 ) -> dict[str, np.ndarray]:
     """Returns the scores of each class that images have, float64 (..., C), by name.
 
+    An image whose pixels are all ignored has none: its values are NaN. Counts do not tell it from one without a class.
+
     Args:
         confusion_ICC: of each image; or its counts, where a pixel may have several classes.
         of_masks: float64 (..., C), the scores that need the masks.
     """
     counts = counts_of(confusion_ICC)
-    return {
+    found = {
         name: of_masks[name] if KINDS[name].needs == "masks" else class_scores(name, *counts, chosen.options)
         for name in chosen.of_images
     }
+    is_ignored = all_ignored(confusion_ICC)[..., None]
+    return {name: np.where(is_ignored, np.nan, values) for name, values in found.items()}
+
+
+def all_ignored(confusion_CC: np.ndarray | Counts) -> np.ndarray:
+    """Returns bool (...): whether all pixels of an image are ignored, which of counts nobody knows.
+
+    >>> all_ignored(np.array([[[0, 0], [0, 0]], [[0, 1], [0, 0]]])).tolist()
+    [True, False]
+    """
+    if isinstance(confusion_CC, Counts):
+        return np.zeros(confusion_CC.true.shape[:-1], bool)
+    return confusion_CC.sum((-2, -1)) == 0
 
 
 def scores_over_all(

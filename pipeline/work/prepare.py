@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import numpy as np
 import pandas as pd
 
 from pipeline.data.catalog import build_train_catalog, find_notices, write_table
@@ -9,7 +12,7 @@ from pipeline.data.image_facts import describe, measure
 from pipeline.data.image_source import ImageSource
 from pipeline.data.leakage import MOST_LISTED, is_capped, near_duplicates
 from pipeline.data.problems import format_problems
-from pipeline.data.split import make_split
+from pipeline.data.split import SLICES, make_split
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import write_json
@@ -40,6 +43,7 @@ def prepare(run: Run) -> None:
         run.log(f"note: {notice}")
     kind, present = datasets.split, task.class_presence(catalog)
     split = make_split(catalog, present, kind.by, datasets.split_index, kind.folds)
+    _check_sides(run, catalog, present, split)
     leaks = near_duplicates(ImageSource(competition, folder, images), catalog, split, run.paths / SIGNATURES)
     classes = task.class_table(catalog, split, competition)
     tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: classes}
@@ -54,6 +58,48 @@ def prepare(run: Run) -> None:
         return
     run.log(f"{counts['train']} training images, {counts['valid']} validation images")
     _log_leakage(run, catalog, leaks, counts["valid"])
+
+
+def _check_sides(run: Run, catalog: pd.DataFrame, present: np.ndarray, split: pd.DataFrame) -> None:
+    """Refuses a split with nothing to learn on one side or nothing to score on the other.
+
+    Args:
+        present: bool, images x classes: which classes each image shows.
+
+    Raises:
+        UserError: no image of a side has a label.
+    """
+    competition, datasets = run.loaded.competition, run.loaded.config.datasets
+    what, where = ("box", "annotations") if competition.has_boxes else ("pixel of a class", "masks")
+    for subset, name, use in (("train", "training", "learn"), ("valid", "validation", "score")):
+        number = int((split["subset"] == subset).sum())
+        if not number or _has_label(catalog, present, split, subset):
+            continue
+        found = f"none of the {number:,} {name} images of this split has a {what}"
+        if competition.is_multilabel and subset == "valid":
+            run.log(f"warning: {found}: a network that finds nothing gets the best score")
+            continue
+        index = _usable_index(run, catalog, present)
+        other = "" if index is None else f", or set DATASETS.SPLIT_INDEX={index}"
+        raise UserError(
+            f"SPLIT.BY {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {found}, so there is nothing to {use}."
+            f"\nCheck the {where}{other}."
+        )
+
+
+def _has_label(catalog: pd.DataFrame, present: np.ndarray, split: pd.DataFrame, subset: str) -> bool:
+    return bool(present[catalog["id"].isin(split["id"][split["subset"] == subset]).to_numpy()].any())
+
+
+def _usable_index(run: Run, catalog: pd.DataFrame, present: np.ndarray) -> int | None:
+    """Returns the first SPLIT_INDEX by which both sides have labels, None where there is none."""
+    kind, own = run.loaded.config.datasets.split, run.loaded.config.datasets.split_index
+    for index in range(len(SLICES)) if own >= 0 else range(own - 1, -101, -1):
+        with contextlib.suppress(UserError):
+            split = make_split(catalog, present, kind.by, index, kind.folds)
+            if all(_has_label(catalog, present, split, subset) for subset in ("train", "valid")):
+                return index
+    return None
 
 
 def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid: int) -> None:

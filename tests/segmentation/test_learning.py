@@ -231,3 +231,17 @@ def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():
     assert len(one.classes) == 12 and [one.classes[index] for index in one.scored] == ["Car", "Road"]
     logits, mask = torch.zeros(1, 13, 4, 4), torch.full((1, 4, 4), 12, dtype=torch.uint8)
     assert float(one.criterion("1 ce", 0, ())(logits, mask).total) == pytest.approx(math.log(13))
+
+
+def test_an_image_whose_pixels_are_all_ignored_counts_in_no_score_of_a_validation():
+    logits = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    masks = torch.randint(0, 3, (3, 4, 4), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    masks[1] = 255
+    chosen = Chosen(("dice", "iou", "miou", "boundary_f"))
+    every, known, none = (MaskScorer(3, (0, 1, 2), chosen) for _ in range(3))
+    every.add(logits, masks)
+    known.add(logits[[0, 2]], masks[[0, 2]])
+    none.add(logits[[1]], masks[[1]])
+    found, expected = every.scores().by_name, known.scores().by_name
+    assert {name: score.mean for name, score in found.items()} == {name: score.mean for name, score in expected.items()}
+    assert {score.mean for score in none.scores().by_name.values()} == {None}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.config.competition import SCORE_DEFAULTS
 from pipeline.segmentation.activation import SOFTMAX
+from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.scores import confusion_table, image_scores, image_table, majority_guess, summarise
 
 CLASSES = ("Road", "Car", "Boat")
@@ -59,3 +61,15 @@ def test_always_predicting_one_class_scores_where_the_others_are_absent(confusio
 def test_the_table_of_the_confusion_has_a_row_per_true_class(confusion_ICC):
     table = confusion_table(confusion_ICC.sum(0), CLASSES).set_index("truth")
     assert table.loc["Road", "Car"] == 1 and list(table.columns) == list(CLASSES)
+
+
+def test_an_image_whose_pixels_are_all_ignored_has_no_score(confusion_ICC):
+    with_ignored = np.concatenate([confusion_ICC, np.zeros((1, 3, 3), np.int64)])
+    table = image_table(["a", "b", "c"], ["s", "t", "u"], image_scores(with_ignored), CLASSES)
+    assert np.isnan(table.loc[2, ["dice", "iou", "dice_Road"]].to_numpy(float)).all()
+    scores, expected = summarise(with_ignored, CLASSES)["scores"], summarise(confusion_ICC, CLASSES)["scores"]
+    assert scores == expected, "and counts in no mean"
+    assert summarise(with_ignored[2:], CLASSES)["scores"]["dice"]["mean"] is None
+    masks = np.zeros((1, 4), np.uint8), np.full((1, 4), 255, np.uint8)
+    for name in ("dice", "boundary_f"):
+        assert np.isnan(image_score(name, with_ignored[2], *masks, SCORE_DEFAULTS)).all()
