@@ -26,23 +26,41 @@ from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_score
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
 from pipeline.segmentation.auxiliary import with_presence
 from pipeline.segmentation.class_weights import weights_of
+from pipeline.segmentation.labels import class_presence
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mixing import MixedMasks, heavier, masks_to, mixed_criterion, split_masks
 from pipeline.segmentation.networks import main_logits, num_outputs, whole_logits
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.segmentation.soft_losses import as_index
 from pipeline.task import Criterion, Learning, Score, Scores
+from pipeline.training.inputs import split_rows
 
 
 def learning(run: Run, device: torch.device) -> Learning:
-    """Returns what training and validation need, for a run on a device."""
+    """Returns what training and validation need, for a run on a device.
+
+    Raises:
+        UserError: no training image shows a class of the loss.
+    """
     loaded, loss_fn = run.loaded, run.loaded.config.loss_fn
+    if loaded.config.datasets.classes != "all" and not loaded.has_pseudo_labels:
+        _require_loss_classes(run)
     competition = loaded.competition
     weights = weights_of(run) if isinstance(loss_fn.weights, str) else loss_fn.weights
     chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
     options = (loss_fn, device, chosen, activation_of(competition), weights, loaded.config.model.aux_weight)
     return bind(*classes, *options)
+
+
+def _require_loss_classes(run: Run) -> None:
+    shown_C = class_presence(split_rows(run.paths, "train")).any(0)
+    names = run.loaded.competition.class_names
+    if not shown_C[list(loss_classes(run.loaded))].any():
+        chosen, known = (", ".join(own) for own in (run.loaded.config.datasets.classes, np.array(names)[shown_C]))
+        raise UserError(
+            f"DATASETS.CLASSES: no training image shows {chosen}, so there is nothing to learn; they show {known}"
+        )
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from pipeline.data.split import slice_split
 from pipeline.errors import UserError
-from tests.tiny import run_stages, tiny
+from pipeline.segmentation.learning import learning
+from tests.tiny import run_of, run_stages, tiny
 
 IDS = [f"s_{number}" for number in range(10)]
 VOID = 11  # the class of CamVid that is ignored
@@ -66,3 +68,12 @@ def test_where_no_image_has_a_label_no_other_split_is_named(tmp_path):
     settings = write_camvid(tmp_path / "data", IDS)
     with pytest.raises(UserError, match=r"none of the 8 training images .* nothing to learn\.\nCheck the masks\.$"):
         run_stages(tiny(tmp_path / "data", *settings), "prepare")
+
+
+def test_classes_that_no_training_image_shows_are_nothing_to_learn(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.work.prepare.write_class_histograms", lambda *paths: None)
+    settings = write_camvid(tmp_path / "data", [])
+    loaded = tiny(tmp_path / "data", *settings, "DATASETS.CLASSES=[Bicyclist, Car]")
+    run_stages(loaded, "prepare")
+    with pytest.raises(UserError, match=r"no training image shows Bicyclist, Car, .* they show Sky, Building, Pole$"):
+        learning(run_of(loaded), torch.device("cpu"))
