@@ -37,7 +37,7 @@ def assign_sequences(sequences: list[str], present_NC: np.ndarray, num_folds: in
     if "" in sizes:
         raise UserError(
             f"SPLIT.BY sequence: {sizes['']} of {len(sequences)} images are of no sequence.\n"
-            "Name SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file, or use DATASETS.SPLIT.BY=kfold."
+            "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file names them."
         )
     if len(names) < num_folds:
         raise UserError(too_few_sequences(len(names), num_folds))
@@ -58,13 +58,15 @@ def too_few_sequences(num_sequences: int, num_folds: int) -> str:
 
     >>> print(too_few_sequences(3, 5))
     5 folds of whole sequences need 5 sequences or more, but there are only 3.
-    Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS), or DATASETS.SPLIT.BY=kfold (optimistic scores: it splits sequences).
+    Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS).
     """
-    fewer = f"--folds 2 to {num_sequences} (DATASETS.SPLIT.FOLDS), or " if num_sequences > 1 else ""
-    return (
-        f"{num_folds} folds of whole sequences need {num_folds} sequences or more, but there are only {num_sequences}."
-        f"\nGive {fewer}DATASETS.SPLIT.BY=kfold (optimistic scores: it splits sequences)."
-    )
+    found = f"{num_folds} folds of whole sequences need {num_folds} sequences or more, but there are only"
+    return f"{found} {num_sequences}.{fewer_folds(num_sequences)}"
+
+
+def fewer_folds(most: int) -> str:
+    """Returns a line with the numbers of folds that so many images or sequences allow; "" where they allow none."""
+    return f"\nGive --folds 2{f' to {most}' if most > 2 else ''} (DATASETS.SPLIT.FOLDS)." if most > 1 else ""
 
 
 def _assign(num_images: list[int], num_folds: int, rng: random.Random, is_sorted: bool) -> list[int]:

@@ -18,6 +18,7 @@ A negative SPLIT_INDEX -p is for a quick try: p % of both sides of index 0.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import warnings
 from collections import Counter
@@ -28,7 +29,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.data.sequence_folds import assign_sequences, too_few_sequences
+from pipeline.data.sequence_folds import assign_sequences, fewer_folds, too_few_sequences
 from pipeline.data.table import read_table
 from pipeline.errors import UserError
 
@@ -61,8 +62,36 @@ def make_split(
         num_folds: SPLIT.FOLDS.
 
     Raises:
-        UserError: images or sequences are too few for this kind of split or this index.
+        UserError: images or sequences are too few for this kind of split or this index; with the kinds that work.
     """
+    try:
+        train, valid = _sides(catalog, present, by, split_index, num_folds)
+    except UserError as error:
+        raise UserError(f"{error}\n{_what_works(catalog, present, by, split_index, num_folds)}") from None
+    subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
+    kept = [id for id in catalog["id"] if id in subset_of]
+    return pd.DataFrame({"id": kept, "subset": [subset_of[id] for id in kept]})
+
+
+def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
+    """Returns what to type instead of a split that was refused; each is tried, so that none is refused in turn."""
+    ways: dict[str, str] = {}
+    for kind, folds in (("sequence", None), ("slice", None), ("kfold", num_folds), ("kfold", 2)):
+        with contextlib.suppress(UserError):
+            if (kind, folds) != (by, num_folds) and kind not in ways:
+                _sides(catalog, present, kind, index, folds)
+                key = "" if folds == num_folds else f" DATASETS.SPLIT.FOLDS={folds or 'null'}"
+                ways[kind] = f"DATASETS.SPLIT.BY={kind}{key}"
+    are_split = "sequence" not in ways and catalog["sequence"].nunique() > 1
+    about = " (optimistic scores: frames of a sequence are on both sides)" if are_split else ""
+    words = f"These images allow {' or '.join(ways.values())}{about}."
+    return words if ways else "No split of these images both trains and validates; add images."
+
+
+def _sides(
+    catalog: pd.DataFrame, present: np.ndarray, by: str, split_index: int, num_folds: int | None
+) -> tuple[list[str], list[str]]:
+    """Returns (train, valid) ids; the arguments and what is raised are those of `make_split`."""
     ids, index = catalog["id"].tolist(), max(split_index, 0)
     if by == "none":
         train, valid = ids, []
@@ -74,19 +103,16 @@ def make_split(
         train, valid = kfold_split(ids, index, num_folds or NUM_FOLDS)
     elif by == "stratified":
         train, valid = stratified_split(ids, catalog["sequence"].tolist(), present, index, num_folds or NUM_FOLDS)
-    elif num_folds is not None:
-        train, valid = sequence_fold_split(ids, catalog["sequence"].tolist(), present, index, num_folds)
     else:
-        train, valid = sequence_split(ids, catalog["sequence"].tolist(), present, index)
+        split, folds = (sequence_fold_split, (num_folds,)) if num_folds else (sequence_split, ())
+        train, valid = split(ids, catalog["sequence"].tolist(), present, index, *folds)
     if split_index < 0:
         train, valid = take_percent(train, -split_index), take_percent(valid, -split_index)
     if not train or (not valid and by != "none"):
         raise UserError(
             f"SPLIT.BY {by} leaves {len(train)} to train and {len(valid)} to validate of {len(ids)} images."
         )
-    subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
-    kept = [id for id in ids if id in subset_of]
-    return pd.DataFrame({"id": kept, "subset": [subset_of[id] for id in kept]})
+    return train, valid
 
 
 def read_split(path: Path) -> pd.DataFrame:
@@ -127,8 +153,8 @@ def kfold_split(ids: list[str], split_index: int, num_folds: int = NUM_FOLDS) ->
         UserError: fewer images than folds.
     """
     if len(ids) < num_folds:
-        fewer = f"\nGive --folds 2 to {len(ids)} (DATASETS.SPLIT.FOLDS)." if len(ids) > 1 else ""
-        raise UserError(f"SPLIT.BY kfold cuts {num_folds} folds, but there are only {len(ids)} images.{fewer}")
+        found = f"SPLIT.BY kfold needs {num_folds} images or more for as many folds, found {len(ids)}."
+        raise UserError(found + fewer_folds(len(ids)))
     from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
 
     splitter = KFold(num_folds, shuffle=True, random_state=SEED + split_index // num_folds)
@@ -152,10 +178,8 @@ def sequence_split(
     """
     sizes = Counter(sequences)
     if "" in sizes or len(sizes) < 2:
-        raise UserError(
-            f"SPLIT.BY sequence needs at least 2 sequences; this competition names {len(sizes) - ('' in sizes)}.\n"
-            "Name SEQUENCE_COLUMN or SEQUENCE_PATTERN in its descriptor, or use DATASETS.SPLIT.BY=slice."
-        )
+        found = f"found {len(sizes) - ('' in sizes)}; SEQUENCE_COLUMN or SEQUENCE_PATTERN of the competition names them"
+        raise UserError(f"SPLIT.BY sequence needs at least 2 sequences, {found}.")
     names = sorted(sizes)
     num_images = np.array([sizes[name] for name in names])
     groups = np.array(sequences)
@@ -166,10 +190,8 @@ def sequence_split(
         choices_TS = np.unique(list(_choices(num_images, num_uses, index)), axis=0)
         choices_TS = choices_TS[[choice.tobytes() not in chosen for choice in choices_TS]]
         if not len(choices_TS):
-            raise UserError(
-                f"SPLIT.BY sequence: {len(names)} sequences offer {index} ways to validate on about 20 %, "
-                f"so there is no SPLIT_INDEX {split_index}.\nGive 0 to {index - 1}."
-            )
+            found = f"{len(names)} sequences offer {index} ways to validate on about 20 %"
+            raise UserError(f"SPLIT.BY sequence: {found}.\nGive SPLIT_INDEX 0 to {index - 1}.")
         best = choices_TS[_order(choices_TS, present_SC, num_images, num_uses)[0]]
         chosen.append(best.tobytes())
         num_uses += best
@@ -242,10 +264,7 @@ def stratified_split(
     """
     groups = [sequence or f"image {id}" for id, sequence in zip(ids, sequences, strict=True)]
     if len(set(groups)) < num_folds:
-        raise UserError(
-            f"SPLIT.BY stratified: {too_few_sequences(len(set(groups)), num_folds)}\n"
-            "For a single split, use DATASETS.SPLIT.BY=sequence, which validates on the sequences nearest to 20 %."
-        )
+        raise UserError(f"SPLIT.BY stratified: {too_few_sequences(len(set(groups)), num_folds)}")
     rarity = np.argsort(present_NC.sum(axis=0), kind="stable")
     rarest = rarity[present_NC[:, rarity].argmax(axis=1)]
     from sklearn.model_selection import StratifiedGroupKFold
@@ -276,8 +295,8 @@ def given_split(ids: list[str], subsets: list[str], split_index: int) -> tuple[l
             f"SPLIT.BY given: {found}; expected a subset called {', '.join(VALID_NAMES)}, or numbers of folds. "
             "VALID_CSV, VALID_IMAGES, VALID_PATTERN or SPLIT_COLUMN of the competition's file give it."
         )
-    is_valid = dict(zip(ids, (subset in validating for subset in subsets), strict=True))
-    return [id for id in ids if not is_valid[id]], [id for id in ids if is_valid[id]]
+    valid = {id for id, subset in zip(ids, subsets, strict=True) if subset in validating}
+    return [id for id in ids if id not in valid], [id for id in ids if id in valid]
 
 
 def take_percent(ids: list[str], percent: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_three_sequences_as_in_camvid_validate_on_one_of_the_smaller():
     catalog = catalog_of(sequences)
     valid_of = [sides(split_of(catalog, "sequence", index))[1] for index in (0, 1)]
     assert [len(valid) for valid in valid_of] == [101, 62]  # 21.6 % is nearer to 20 % than 13.2 %
-    with pytest.raises(UserError, match=r"3 sequences offer 2 ways[\s\S]*Give 0 to 1"):
+    with pytest.raises(UserError, match=r"3 sequences offer 2 ways[\s\S]*Give SPLIT_INDEX 0 to 1"):
         split_of(catalog, "sequence", 2)
 
 
@@ -177,7 +178,7 @@ def test_sequences_are_chosen_so_that_a_rare_class_stays_on_both_sides():
 
 @pytest.mark.parametrize("sequences", [[""] * 20, ["one"] * 20])
 def test_a_sequence_split_without_sequences_is_refused(sequences: list[str]):
-    with pytest.raises(UserError, match=r"at least 2 sequences[\s\S]*SPLIT\.BY=slice"):
+    with pytest.raises(UserError, match=r"at least 2 sequences[\s\S]*SPLIT\.BY=slice or"):
         split_of(catalog_of(sequences), "sequence", 0)
 
 
@@ -278,7 +279,7 @@ def test_three_folds_of_camvid_are_its_three_sequences():
 
 
 def test_images_without_a_sequence_are_refused():
-    with pytest.raises(UserError, match=r"5 of 20 images are of no sequence\.\nName SEQUENCE_COLUMN"):
+    with pytest.raises(UserError, match=r"5 of 20 images are of no sequence\.\nSEQUENCE_COLUMN"):
         make_split(catalog_of(["a"] * 15 + [""] * 5), np.ones((20, 2), bool), "sequence", 0, 2)
 
 
@@ -291,6 +292,30 @@ def test_stratified_folds_treat_images_without_sequence_one_by_one():
 def test_too_few_images_are_refused(by: str):
     with pytest.raises(UserError, match="images"):
         split_of(catalog_of(["a", "b"]), by, 0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    num=st.integers(1, 12),
+    num_sequences=st.integers(0, 4),
+    by=st.sampled_from(["slice", "sequence", "kfold", "stratified", "given"]),
+    index=st.sampled_from([-30, 0, 1, 7]),
+    num_folds=st.sampled_from([None, 2, 5]),
+)
+def test_what_a_refusal_advises_is_accepted(num: int, num_sequences: int, by: str, index: int, num_folds: int | None):
+    if num_folds and (by in ("slice", "given") or (by == "sequence" and index >= num_folds)):
+        return  # the config's own checks refuse these
+    catalog = catalog_of([f"s{place % num_sequences}" if num_sequences else "" for place in range(num)])
+    catalog, present = catalog.assign(given=""), np.ones((num, 2), bool)
+    try:
+        make_split(catalog, present, by, index, num_folds)
+    except UserError as refused:
+        ways = re.findall(r"DATASETS\.SPLIT\.BY=(\w+)(?: DATASETS\.SPLIT\.FOLDS=(\w+))?", str(refused))
+        assert bool(ways) == (num > 1), refused
+        for kind, typed in ways:
+            folds = {"": num_folds, "null": None}.get(typed) if not typed.isdecimal() else int(typed)
+            assert folds is None or kind == "kfold"
+            make_split(catalog, present, kind, index, folds)
 
 
 def test_a_split_that_needs_no_scikit_learn_does_not_wait_for_it(python_modules):
