@@ -63,8 +63,11 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str, most: int = 1)
     return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
-def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """Returns the known words nearest to a misspelt one; case, underscores and dashes do not matter.
+
+    Args:
+        cutoff: likeness from 0 to 1 below which a word is not near.
 
     >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
     ['MAX_LR']
@@ -73,7 +76,7 @@ def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
     by_plain = {plain_word(option): option for option in known}
     if plain in by_plain:
         return [by_plain[plain]]
-    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=0.6)
+    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=cutoff)
     # Of equally near words, those with the same beginning come first: ExpAAA before ExpHAA for ExpAAZ.
     ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
     close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))

@@ -23,6 +23,7 @@ from pipeline.config.competition import (
     Objects,
     as_templates,
 )
+from pipeline.config.mask_code import way_to_ignore
 from pipeline.config.template import CLASS, FIELD, POLYGONS, kind_problem, template_problem
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.paths import descriptor
@@ -58,9 +59,11 @@ def _classes(competition: Competition) -> Problems:
         yield "COLORS", f"found {len(colors)} colours for {num} classes; give one [red, green, blue] per class"
     if (twice := first_repeated(colors)) is not None:
         yield "COLORS", f"{list(twice)} is the colour of two classes; give each its own"
-    if ignore is not None and ignore != last and not num <= ignore <= 65535:
+    is_named = isinstance(competition.mask_values, dict) or competition.is_multilabel  # says below where it belongs
+    if ignore is not None and not is_named and ignore != last and not num <= ignore <= 65535:
         expected = f"the last class ({last}) or a value outside the classes ({num} or more)"
-        yield "IGNORE_INDEX", f"found {ignore}, expected {expected}"
+        way = f"; {way_to_ignore(competition)}" if 0 <= ignore < last and num > least else ""
+        yield "IGNORE_INDEX", f"found {ignore}, expected {expected}{way}"
     if competition.is_multilabel and ignore is not None:
         why = "LABELS is multilabel, where values are ignored by name: write `ignore: [...]` in MASK_VALUES"
         yield "IGNORE_INDEX", f"{why} and remove this"

@@ -239,6 +239,8 @@ def _coerce_scalar(node: yaml.ScalarNode, kind: Any, expected: Any) -> Any:
             return options[text]
         near = nearest(text, options)
         hint = f"; did you mean {near[0]}?" if near else ""
+    if kind is str and text:  # `None` and the like
+        hint = f'; for the word, write "{text}" in quotes'
     raise Mismatch(f"found {quote(node)}, expected {describe(expected)}{hint}")
 
 

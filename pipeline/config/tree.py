@@ -213,7 +213,10 @@ def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: li
     whole, last = {}, {}
     for name in all_keys:
         whole[name], last[name] = plain_word(name), plain_word(name.rpartition(".")[2])
-    word, near = plain_word(key), nearest(key, last.values())
+    word, near = (
+        plain_word(key),
+        nearest(key, last.values(), cutoff=0.75),
+    )  # in other groups short words are often alike
     for meant in (
         [name for name in all_keys if f".{whole[name]}".endswith(f".{plain_word(here)}")],
         [join(path, option) for option in known if plain_word(option) == word],

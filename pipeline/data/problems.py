@@ -136,6 +136,7 @@ KINDS: dict[str, tuple[str, str]] = {
                                "MASK_VALUES: {{name: [values]}} says which"),
     "mask of other numbers": ("numbers in every pixel; with MASK_VALUES: shares of 8 or 16 bits, or floats from 0 to 1",
                               "write it again from its source"),
+    "mask of fractions": (_MASK, "round or threshold it where it was written, and write it again as integers"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),

@@ -10,13 +10,14 @@ import numpy as np
 from pipeline.config.competition import Competition
 from pipeline.config.mask_code import MaskCode
 from pipeline.data.decode import ARRAYS
-from pipeline.data.images import Header, Inspection, inspect_file
+from pipeline.data.images import BadFile, Header, Inspection, inspect_file
 from pipeline.data.problems import Problem, make_problem
 from pipeline.segmentation.labels import (
     ONE_CLASS,
     UNKNOWN,
     class_indices,
     decode_stored,
+    fraction_of,
     has_palette,
     has_unknown,
     unknown_values,
@@ -44,7 +45,10 @@ def inspect_mask(
         return _form_problems(header, file, kind, competition.name)
 
     def decode(data: bytes) -> np.ndarray | None:
-        return decode_stored(data, path.suffix, code)
+        stored = decode_stored(data, path.suffix, code)
+        if stored is None and (found := fraction_of(data, path.suffix, code)):
+            raise BadFile("mask of fractions", found)
+        return stored
 
     seen, stored = inspect_file(path, file, problems_of, decode, is_array=path.suffix.lower() in ARRAYS)
     if stored is None:

@@ -63,20 +63,40 @@ def decode_stored(data: bytes, suffix: str, code: MaskCode) -> np.ndarray | None
     Raises:
         ValueError: an array that numpy cannot read.
     """
-    if suffix.lower() in ARRAYS:
-        stored = load_array(data)
-    elif data.startswith(_GIF) or (has_palette(data) and not code.colors):
-        stored = _read_with_pil(data, bool(code.colors))
-    else:
-        flags = cv2.IMREAD_COLOR if code.colors else cv2.IMREAD_UNCHANGED
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
+    stored = _decoded(data, suffix, code)
     if stored is None or stored.ndim != (3 if code.colors else 2):
         return None
-    if stored.dtype.kind == "f" and (stored == np.rint(stored)).all():
+    if stored.dtype.kind == "f" and fraction_in(stored) is None:
         return stored.astype(np.int64)
     if stored.dtype == bool:
         return stored.view(np.uint8)
     return stored if stored.dtype.kind in "ui" else None
+
+
+def fraction_of(data: bytes, suffix: str, code: MaskCode) -> str | None:
+    """Returns the number format of a mask file and a value of it that is no whole number; None: it has none."""
+    stored = _decoded(data, suffix, code)
+    found = None if stored is None else fraction_in(stored)
+    return None if found is None else f"{stored.dtype}, {found:g} among its values"
+
+
+def fraction_in(stored: np.ndarray) -> float | None:
+    """Returns a value that is no whole number, None where all are.
+
+    >>> fraction_in(np.array([1.0, 0.25])), fraction_in(np.array([1.0, 2.0]))
+    (0.25, None)
+    """
+    has_fraction = stored != np.rint(stored) if stored.dtype.kind == "f" else np.zeros(1, bool)
+    return float(stored[has_fraction].flat[0]) if has_fraction.any() else None
+
+
+def _decoded(data: bytes, suffix: str, code: MaskCode) -> np.ndarray | None:
+    if suffix.lower() in ARRAYS:
+        return load_array(data)
+    if data.startswith(_GIF) or (has_palette(data) and not code.colors):
+        return _read_with_pil(data, bool(code.colors))
+    flags = cv2.IMREAD_COLOR if code.colors else cv2.IMREAD_UNCHANGED
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
 
 
 def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:

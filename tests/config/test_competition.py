@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.config.check_competition import check_competition
 from pipeline.config.competition import (
@@ -240,7 +241,8 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         (
             {"ignore_index": 0},
-            "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 or more)",
+            "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 or more); to ignore "
+            "ground, remove it and IGNORE_INDEX, and write MASK_VALUES: {house: [1], void: [2], ignore: [0]}",
         ),
         ({"ignore_index": 65536}, "IGNORE_INDEX: found 65536, expected the last class"),
         ({"ignore_index": -1}, "IGNORE_INDEX: found -1, expected the last class"),
@@ -354,6 +356,27 @@ def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
     assert refusal(**changes).startswith(f"configs/competitions/good.yaml: {message}")
 
 
+@pytest.mark.parametrize("values", [None, (0, 7, 9)])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_class_in_front_is_ignored_in_the_way_that_its_refusal_names(values, index: int):
+    why = refusal(mask_values=values, ignore_index=index)
+    named = yaml.safe_load(why.partition("MASK_VALUES: ")[2])
+    kept = [place for place in range(3) if place != index]
+    classes, colors = (tuple(own[place] for place in kept) for own in (GOOD.classes, GOOD.colors))
+    other = {name: tuple(own) for name, own in named.items()}
+    changed = dataclasses.replace(GOOD, classes=classes, colors=colors, ignore_index=None, mask_values=other)
+    check_competition(changed, {})
+    stored = values or (0, 1, 2)
+    assert mask_code(changed).values == {stored[kept[0]]: 0, stored[kept[1]]: 1, stored[index]: IGNORE}
+
+
+def test_an_ignored_colour_is_moved_to_the_end_as_its_refusal_says():
+    why = refusal(mask_values="colors", ignore_index=0)
+    assert why.endswith("move ground to the end of CLASSES and COLORS, and give 2")
+    moved = {name: (*getattr(GOOD, name)[1:], getattr(GOOD, name)[0]) for name in ("classes", "colors")}
+    check_competition(dataclasses.replace(GOOD, mask_values="colors", ignore_index=2, **moved), {})
+
+
 def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise():
     def code_of(**keys):
         return submission_code(dataclasses.replace(GOOD, **keys))
@@ -376,6 +399,11 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
             ":3: CONVENTION.ORDER: found 'rows', expected one of row, column; did you mean row?",
         ),
         ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, expected text"),
+        ("TEST_CSV: [None]", ":3: TEST_CSV: found a list, expected"),
+        (
+            "SUBMITTED: [None, b]",
+            ':3: SUBMITTED: item 1: found None, expected text; for the word, write "None" in quotes',
+        ),
         ("NAME: other", ":3: NAME is not a key here: the name is the file's, mine; remove it"),
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
         (

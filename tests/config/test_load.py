@@ -171,6 +171,7 @@ def test_overrides_change_their_keys_and_nothing_else(overrides, words):
     ("overrides", "message"),
     [
         (["SOLVER.MAXLR=1"], "command line: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
+        (["MODEL.DEPTH=5"], "command line: unknown key MODEL.DEPTH; the keys of this group are NAME, ABBR, ENCODER"),
         (["solver.max_lr=1"], "command line: unknown key solver.max_lr; did you mean SOLVER.MAX_LR?"),
         (["MAX_LR=1"], "command line: unknown key MAX_LR; did you mean SOLVER.MAX_LR?"),
         (["SOLVER.MAX_LR=fast"], "command line: SOLVER.MAX_LR: found 'fast', expected a number (above 0) or auto"),

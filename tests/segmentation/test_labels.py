@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,6 +20,7 @@ from pipeline.data.problems import Problem
 from pipeline.data.store import open_store
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
+from pipeline.segmentation.inspect_mask import inspect_mask
 from pipeline.segmentation.labels import class_indices, count_values, read_mask
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION, HEIGHT, IMAGE, MASK, WIDTH, encoded, make_good, png, train_ids
@@ -247,3 +249,13 @@ def test_masks_in_a_lossy_format_are_refused(tmp_path: Path, competition):
     folder = make_good(tmp_path / "little")
     store_masks(folder, lambda mask: encoded(Image.fromarray(in_colors(mask)), "JPEG"))
     assert {kind for kind, *_ in found_in(competition, folder)} == {"lossy mask"}
+
+
+def test_a_mask_of_fractions_is_not_called_damaged(tmp_path):
+    path = tmp_path / "mask.tif"
+    for suffix, values, found in ((".tif", [0, 0.5], "float32, 0.5 among its values"), (".npy", [0, 1.0], None)):
+        path = path.with_suffix(suffix)
+        mask = np.tile(np.float32(values), (HEIGHT, WIDTH // 2))
+        np.save(path, mask) if suffix == ".npy" else tifffile.imwrite(path, mask)
+        seen, _ = inspect_mask(path, path.name, COMPETITION, mask_code(COMPETITION))
+        assert [(one.kind, one.found) for one in seen.problems] == ([("mask of fractions", found)] if found else [])
