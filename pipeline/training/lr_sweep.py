@@ -119,15 +119,19 @@ def sweep_learning_rates(run: Run) -> None:
             return validation_loss(learner, batches, criterion, learning)
 
     with explained_faults(memory_fix(config)):
-        points = sweep_points(run, validate)
+        untrained, points = sweep_points(run, validate)
     if not points:
-        fix = "set SOLVER.PRECISION=float32 or check the data"
-        raise UserError(f"the loss is not finite even at SWEEP.START_LR {config.sweep.start_lr:g}; {fix}")
-    write_sweep(run, points)
+        fix = "lower it, " + ("" if config.solver.precision == "float32" else "set SOLVER.PRECISION=float32, ")
+        raise UserError(
+            f"the loss is not finite even at SWEEP.START_LR {config.sweep.start_lr:g}; {fix}or check the data"
+        )
+    write_sweep(run, points, untrained)
 
 
-def sweep_points(run: Run, validate: Validate) -> list[Point]:
-    """Returns the points of all repeats, each from the same start on batches of its own.
+def sweep_points(run: Run, validate: Validate) -> tuple[float, list[Point]]:
+    """Returns the loss before the first step, and the points of all repeats, each from the same start.
+
+    Each repeat has batches of its own.
 
     Args:
         validate: returns the validation loss after a step.
@@ -166,16 +170,21 @@ def sweep_points(run: Run, validate: Validate) -> list[Point]:
             for step in range(SETTLE_STEPS):
                 sweep.step(settling, step)
         except NotFinite:
-            return []
+            return math.nan, []
         start = copy.deepcopy(learner.state_dict())
+        untrained = validate(learner, criterion, learning)
         for repeat in range(settings.repeats):
             learner.load_state_dict(copy.deepcopy(start))
             points += sweep.points(repeat, batches_of(repeat + 1), validate, length, bar)
-    return points
+    return untrained, points
 
 
-def write_sweep(run: Run, points: Sequence[Point]) -> None:
-    """Writes `lr_sweep.csv` and `lr_sweep.json`, and logs the suggestions."""
+def write_sweep(run: Run, points: Sequence[Point], untrained: float = math.inf) -> None:
+    """Writes `lr_sweep.csv` and `lr_sweep.json`, and logs the suggestions.
+
+    Args:
+        untrained: the validation loss before the first step; not finite: not known.
+    """
     config = run.loaded.config
     curves = curves_of(points, config.sweep.smoothing)
     columns = ("lr_smooth", "valid_loss_smooth", "train_loss_smooth")
@@ -187,7 +196,7 @@ def write_sweep(run: Run, points: Sequence[Point]) -> None:
     # MAX_LR can be compared where the training's own optimizer swept, with steps as long as the training's.
     name = sweep_optimizer(run.loaded).name
     is_own = name == config.solver.optimizer.name and name not in UNEVEN
-    facts = evaluate_curves(curves, config.solver.max_lr, is_own, config.sweep.end_lr)
+    facts = evaluate_curves(curves, config.solver.max_lr, is_own, config.sweep.end_lr, untrained)
     write_rows(run.paths / SWEEP_TABLE, rows)
     write_json(run.paths / SWEEP_FACTS, facts)
     band = facts["band"]

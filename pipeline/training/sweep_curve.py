@@ -17,6 +17,7 @@ import numpy as np
 FAR_OFF = 3.0  # a MAX_LR this many times above or below what all repeats suggest is worth a warning
 PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
 LEAST_RISE = 0.1  # by this share of the starting loss
+LEAST_FALL = 0.01  # likewise; less is noise, and no rate of the curve is better than another
 TROUGH_DEPTH = 0.5  # share of the fall to the minimum that is done between a trough's edges
 TROUGH_SHARE = 0.4  # of the way across it, on the log axis
 
@@ -139,7 +140,11 @@ def _edge(lrs: Sequence[float], losses: Sequence[float], level: float, lowest: i
 
 
 def evaluate_curves(
-    curves: Sequence[Curve], max_lr: float | str, is_own: bool = True, end_lr: float = math.inf
+    curves: Sequence[Curve],
+    max_lr: float | str,
+    is_own: bool = True,
+    end_lr: float = math.inf,
+    untrained: float = math.inf,
 ) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
@@ -151,6 +156,7 @@ def evaluate_curves(
         max_lr: SOLVER.MAX_LR, a number or `auto`.
         is_own: whether it was the training's own optimizer that swept; another one's rates mean other steps.
         end_lr: SWEEP.END_LR, to warn where the loss still falls there.
+        untrained: the validation loss before the first step, to warn where no rate lowers it.
     """
     single = [suggest(curve.lr_smooth, curve.valid_smooth) for curve in curves]
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
@@ -159,6 +165,8 @@ def evaluate_curves(
     trough, (low, high) = suggestions["trough"], band["trough"]
     chosen = trough if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
+    if warnings := _no_fall(curves, untrained):
+        return {**facts, "warnings": warnings}
     warnings = [f"the loss still falls at SWEEP.END_LR {end_lr:g}; raise it"] if _still_falls(curves, end_lr) else []
     if is_own and not low / FAR_OFF <= chosen <= high * FAR_OFF:
         side = "above" if chosen > trough else "below"
@@ -173,6 +181,19 @@ def _still_falls(curves: Sequence[Curve], end_lr: float) -> bool:
         for curve in curves
     ]
     return 2 * sum(falling) > len(curves)
+
+
+def _no_fall(curves: Sequence[Curve], untrained: float) -> list[str]:
+    """Returns a warning where most repeats never get clearly below the loss before the first step, else none."""
+    if not math.isfinite(untrained):
+        return []
+    lowest = statistics.median(min(curve.valid_smooth) for curve in curves)
+    if lowest < untrained - LEAST_FALL * abs(untrained):
+        return []
+    is_at_start = 2 * sum(int(np.argmin(curve.valid_smooth)) < 2 for curve in curves) > len(curves)
+    fix = f"lower SWEEP.START_LR {curves[0].points[0].lr:g}" if is_at_start else "raise SWEEP.END_LR"
+    losses = f"{untrained:.3g} before training, {lowest:.3g} at best"
+    return [f"no rate lowers the validation loss ({losses}), so the suggestions mean nothing; {fix}"]
 
 
 def _fall_start(losses: Sequence[float], lowest: int) -> int:

@@ -118,7 +118,7 @@ def record(run: Run) -> None:
             recorded.append(np.concatenate(found))
         return loss
 
-    points = sweep_points(run, validate)
+    _, points = sweep_points(run, validate)
     np.savez_compressed(
         paths / "sweep_subset.npz",
         repeat=[point.repeat for point in points],

@@ -127,7 +127,7 @@ def test_an_explosion_ends_a_sweep_early(workshop):
 
 
 def test_a_sweep_that_begins_too_high_is_refused(workshop):
-    with pytest.raises(UserError, match=r"not finite even at SWEEP\.START_LR 1e\+37"):
+    with pytest.raises(UserError, match=r"not finite even at SWEEP\.START_LR 1e\+37; lower it, "):
         sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
 
 
