@@ -292,10 +292,10 @@ def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str)
 def _explain(folder: Path, file: str, what: str, near: str | None, competition: Competition) -> Problem:
     if os.path.isdir(folder / file):
         return make_problem("not a file", file, "a folder of that name")
-    if os.path.islink(folder / file):
-        return make_problem("link to nowhere", file, f"a link to {os.readlink(folder / file)}")
     if os.path.exists(folder / file):
         return make_problem("not a file", file, "a device, pipe or socket")
+    if os.path.islink(folder / file):
+        return make_problem("link to nowhere", file, f"a link to {os.readlink(folder / file)}")
     if near is not None:
         difference = name_difference(PurePosixPath(file).name, near)
         return make_problem(f"{what} under another name", file, f"there is {near} ({difference})")

@@ -184,9 +184,14 @@ def _beginning(sorted_entries: list[Named], pattern: str) -> Iterator[Named]:
 def _entries(folder: str) -> list[_Entry]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(_Entry(entry.name, entry.is_dir()) for entry in entries)
+            return sorted(_Entry(entry.name, _is_folder(entry)) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Of a link that leads to itself, `entry.is_dir()` raises.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 
 def _join(parent: str, name: str) -> str:

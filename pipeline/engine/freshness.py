@@ -22,6 +22,7 @@ from pipeline.paths import RunPaths
 
 Hashes = dict[str, str]
 ABSENT = "absent"
+UNREADABLE = "unreadable"  # a stage that reads it says so
 NOT_DONE = "not done yet"
 CHANGED = "changed"  # behind the name of what a stage reads
 MARKER = {"version": int, "settings": dict, "inputs": {str: str}, "outputs": {str: str}, "seconds": (int, float)}
@@ -81,8 +82,8 @@ class Fingerprints:
             content_hash = sha256_file(path)
         except (FileNotFoundError, NotADirectoryError):
             return ABSENT
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}; allow reading it, or remove it") from None
+        except OSError:  # no permission, a damaged disk, a link that leads to itself
+            return UNREADABLE
         if time.time_ns() - max(stamp[1:]) > SETTLED_NS:
             self.known[str(path)] = [*stamp, content_hash]
             self._is_changed = True

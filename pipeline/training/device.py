@@ -166,9 +166,11 @@ def memory_fix(config: Config) -> str:
 def validation_memory_fix(config: Config) -> str:
     """Returns what to type when validation images, which are predicted whole, do not fit into a GPU's memory."""
     batch_size = config.dataloaders.valid.batch_size
+    windows = "WHOLE_PX of IMAGE in the competition's file, below their number of pixels, reads images in windows"
     if batch_size == 1:
-        return "Not one validation image fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
-    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} validates fewer images at once."
+        return f"Not one validation image fits as a whole; {windows}. A smaller MODEL.ENCODER.NAME needs less."
+    fewer = f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} validates fewer images at once"
+    return f"{fewer}; where a single one does not fit, {windows}."
 
 
 def _explained(message: str, fix: str) -> str | None:

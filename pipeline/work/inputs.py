@@ -287,8 +287,12 @@ def _parents(folder: Path, pattern: str) -> set[Path]:
 
 
 def _names_of_files(parent: Path) -> list[str]:
-    with os.scandir(parent) as entries:
-        return sorted(entry.path for entry in entries if entry.is_file())
+    with os.scandir(parent) as entries:  # of a link that leads to itself, `entry.is_file()` raises
+        return sorted(
+            entry.path
+            for entry in entries
+            if (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file(follow_symlinks=False))
+        )
 
 
 def _prefixed(log: Callable[[str], None], name: str) -> Callable[[str], None]:

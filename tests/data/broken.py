@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -142,6 +143,9 @@ IMAGE_BREAKS: tuple[Break, ...] = (
     ("leading zeros lost", "image under another name", _rename(lambda name: name.lstrip("0"))),
     ("a folder in its place", "not a file", _replace_by_folder),
     ("a link to nowhere", "link to nowhere", _link_to("gone.jpg")),
+    ("a link to itself", "link to nowhere", lambda path: _link_to(path.name)(path)),
+    ("a link to a device", "not a file", _link_to("/dev/zero")),
+    ("a named pipe", "not a file", lambda path: path.unlink() or os.mkfifo(path)),
     ("unreadable", "file unreadable", _link_to("/proc/self/mem")),  # a regular file that even root cannot read
     ("empty", "file empty", _write(b"")),
     ("cut JPEG", "file truncated", _write(_JPEG[:-60])),
@@ -176,6 +180,7 @@ IMAGE_BREAKS: tuple[Break, ...] = (
 )  # fmt: skip
 
 MASK_BREAKS: tuple[Break, ...] = (
+    ("fractions", "mask of fractions", _write(cv2.imencode(".tif", np.float32(MASK) + 0.5)[1].tobytes())),
     ("removed", "mask missing", Path.unlink),
     ("extension in capitals", "mask under another name", _rename(str.upper)),
     ("a folder in its place", "not a file", _replace_by_folder),

@@ -77,3 +77,16 @@ def test_classes_that_no_training_image_shows_are_nothing_to_learn(tmp_path, mon
     run_stages(loaded, "prepare")
     with pytest.raises(UserError, match=r"no training image shows Bicyclist, Car, .* they show Sky, Building, Pole$"):
         learning(run_of(loaded), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("/proc/self/mem", "file unreadable"), ("s_7.jpg", "link to nowhere"), ("/dev/zero", "not a file")],
+)
+def test_a_file_that_cannot_be_read_is_refused_by_name_and_not_when_it_is_hashed(tmp_path, target: str, kind: str):
+    settings = write_camvid(tmp_path / "data", [])
+    image = tmp_path / "data/imgs/imgs/s_7.jpg"
+    image.unlink()
+    image.symlink_to(target)
+    with pytest.raises(UserError, match=rf"{kind}\n    imgs/imgs/s_7\.jpg"):
+        run_stages(tiny(tmp_path / "data", *settings), "prepare")
