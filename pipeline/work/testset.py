@@ -6,7 +6,7 @@ A stage of its own: a hidden test set is catalogued and predicted without any tr
 from __future__ import annotations
 
 from pipeline.data.catalog import build_test_catalog, write_table
-from pipeline.data.problems import format_problems
+from pipeline.data.problems import format_problems, make_problem
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import IMAGES, TEST_CATALOG, shown
@@ -25,7 +25,9 @@ def testset(run: Run) -> None:
     is_hidden = run.loaded.config.datasets.test_directory is not None
     number_format = (read_json(run.paths / IMAGES) or {}).get("dtype")
     catalog, problems = build_test_catalog(competition, folder, is_hidden, number_format)
-    if sample is not None:
+    if sample is not None and sample.exists() and not sample.is_file():  # opening a pipe would wait for ever
+        problems.append(make_problem("not a file", sample.name, "a folder, device, pipe or socket"))
+    elif sample is not None:
         form = format_of(competition)
         problems += form.check_sample(form.like_sample(competition, sample), sample, set(catalog["id"]))
     if problems:

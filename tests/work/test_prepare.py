@@ -1,8 +1,12 @@
-"""`prepare` refuses a split with nothing to learn or nothing to score, and names one that has both."""
+"""`prepare` refuses a split with nothing to learn or nothing to score, and files that nobody can read, by their names.
+
+`testset` does so with the sample submission.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -13,7 +17,8 @@ import torch
 from pipeline.data.split import slice_split
 from pipeline.errors import UserError
 from pipeline.segmentation.learning import learning
-from tests.tiny import run_of, run_stages, tiny
+from pipeline.stages import stages_of
+from tests.tiny import run_of, run_stages, tiny, write_competition
 
 IDS = [f"s_{number}" for number in range(10)]
 VOID = 11  # the class of CamVid that is ignored
@@ -90,3 +95,13 @@ def test_a_file_that_cannot_be_read_is_refused_by_name_and_not_when_it_is_hashed
     image.symlink_to(target)
     with pytest.raises(UserError, match=rf"{kind}\n    imgs/imgs/s_7\.jpg"):
         run_stages(tiny(tmp_path / "data", *settings), "prepare")
+
+
+def test_a_sample_submission_that_is_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    data = write_competition(tmp_path / "data")
+    (data / "sample_submission.csv").unlink()
+    os.mkfifo(data / "sample_submission.csv")
+    loaded = tiny(data)
+    testset_alone = tuple(stage for stage in stages_of(loaded) if stage.name == "testset")
+    with pytest.raises(UserError, match=r"not a file\n    sample_submission\.csv"):
+        run_stages(loaded, "testset", stages=testset_alone)
