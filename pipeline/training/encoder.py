@@ -124,7 +124,9 @@ def load_encoder(
     wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
     wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if wrong:
-        raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {len(wrong)} tensors, first {wrong[0]}")
+        there, here = (tuple(of[wrong[0]].shape) if wrong[0] in of else "absent" for of in (state, own))
+        found = f"{len(wrong)} tensors, first {wrong[0]}, {there} in the file and {here} in the network"
+        raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {found}")
     network.encoder.load_state_dict(state, strict=True)
 
 

@@ -132,8 +132,12 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path, encoder_state, da
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:1000])
     wanted = "is not a whole safetensors file" if damage == "cut" else "does not fit encoder tu-lcnet_035: 1 tensors"
-    with pytest.raises(UserError, match=rf"mine\.safetensors {wanted}"):
+    with pytest.raises(UserError, match=rf"mine\.safetensors {wanted}") as refused:
         filled(dataclasses.replace(TINY, weights=str(path)))
+    if damage == "other tensor":
+        assert f"first {first}, (1, 2, 3) in the file and {tuple(encoder_state[first].shape)} in the network" in str(
+            refused.value
+        )
 
 
 def test_without_internet_the_message_says_which_file_to_put_where(tmp_path, monkeypatch):
