@@ -64,7 +64,8 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         UserError: the file is absent or does not decode.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | STORED_ORIENTATION)
+    is_file = os.path.isfile(path)  # opening a pipe would wait for ever
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | STORED_ORIENTATION) if is_file else None
     if image is None:
         raise changed_file(path, "an 8-bit RGB image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -78,7 +79,7 @@ def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
     Raises:
         UserError: the file is absent or does not decode.
     """
-    grey = cv2.imread(str(path), _REDUCED_GREY[reduction] | STORED_ORIENTATION)
+    grey = cv2.imread(str(path), _REDUCED_GREY[reduction] | STORED_ORIENTATION) if os.path.isfile(path) else None
     if grey is None:
         raise changed_file(path, "an image")
     return grey

@@ -44,7 +44,7 @@ def read_stored_mask(path: Path | str, code: MaskCode) -> tuple[np.ndarray, np.n
     """Returns the pixels of a mask file as `decode_stored` does, and its class indices as `read_mask` does."""
     path = Path(path)
     try:
-        stored = decode_stored(path.read_bytes(), path.suffix, code)
+        stored = decode_stored(path.read_bytes(), path.suffix, code) if path.is_file() else None
     except (OSError, ValueError, cv2.error):
         stored = None
     if stored is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,10 @@ def test_no_bytes_raise_anything_but_bad_file(data):
         read_header(data)
     except BadFile as error:
         assert error.found
+
+
+@pytest.mark.parametrize("read", [read_image, read_grey])
+def test_a_pipe_in_the_place_of_an_image_is_refused_instead_of_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg does not exist; expected an[\s\S]*prepare --force"):
+        read(tmp_path / "a.jpg")
