@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_file, sha256_text, write_atomic
 from pipeline.paths import RunPaths
 
