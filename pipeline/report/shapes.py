@@ -118,6 +118,10 @@ def is_table(columns: Mapping[str, Sequence[str]], table: Table) -> bool:
     try:
         for name in table.whole:
             list(map(int, columns[name]))
-        return not any(math.isinf(float(cell)) for name in rest for cell in columns[name] if cell.strip())
+        for name in rest:  # without a loop over cells: `list` reads the tables of hundreds of runs
+            values = list(map(float, filter(None, map(str.strip, columns[name]))))
+            if math.inf in values or -math.inf in values:
+                return False
     except ValueError:
         return False
+    return True

@@ -18,7 +18,6 @@ from pipeline.paths import CONFIG, CONFIGS, HISTORY, MARKERS, METRICS
 from pipeline.report.read import (
     Header,
     damage_of,
-    is_on_all_images,
     is_run,
     read_columns,
     read_config,
@@ -114,11 +113,11 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
 def _row(config: str, folder: Path, stages: Sequence[Stage], header: Header) -> ExperimentRow:
     metrics, suffix = read_metrics(folder), folder.name.removeprefix(config)
     own = (metrics.main.mean, metrics.main.label) if metrics else (None, "")
-    values = {} if own[0] is None else read_config(folder / CONFIG) or {}
+    values = read_config(folder / CONFIG) or {}
     name, scores = f"  {suffix}" if suffix else config, (own, (header.published, header.published_label))
-    competition = values.get("DATASETS.COMPETITION")
+    competition = None if own[0] is None else values.get("DATASETS.COMPETITION")
     state = read_state(folder, stages)
-    state += ", all images" if state and is_on_all_images(folder) else ""
+    state += ", all images" if state and values.get("DATASETS.SPLIT.BY") == "none" else ""
     kept = (CONFIG, METRICS, HISTORY, *(f"{MARKERS}/{stage.name}.json" for stage in stages))
     state = ", ".join(filter(None, (state, damage_of(folder, kept))))
     return ExperimentRow(name, config, scores, competition, state, header.question)
