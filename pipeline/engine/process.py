@@ -67,7 +67,8 @@ def keep_output_going() -> None:
         options = {"line_buffering": descriptor == 2}
         if before is not None:
             before.flush()
-            options |= {"line_buffering": before.line_buffering, "write_through": before.write_through}
+            # With PYTHONUNBUFFERED each line is to be seen at once; `write_through` alone ends at the buffer below.
+            options["line_buffering"] = before.line_buffering or before.write_through
         encoding = "utf-8" if before is None else before.encoding
         raw = io.BufferedWriter(Output(descriptor))
         setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", newline="\n", **options))

@@ -35,6 +35,16 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+# Prints a line and ends when standard input does.
+WAITING = """
+import sys
+from pipeline.engine.process import keep_output_going
+keep_output_going()
+print("a line")
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def without_reader() -> Iterator[int]:
     """Gives the end of a pipe that nobody reads, as of `| head` after its line."""
@@ -48,6 +58,17 @@ def type_in(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipeline", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": PROJECT} | options
     return subprocess.run(command, check=False, **pipes)
+
+
+def test_with_pythonunbuffered_a_line_is_seen_before_the_program_ends():
+    command, environment = [sys.executable, "-c", WAITING], os.environ | {"PYTHONUNBUFFERED": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": PROJECT, "env": environment}
+    with subprocess.Popen(command, **pipes) as process:
+        timer = threading.Timer(60, process.stdin.close)  # without the line, this ends the wait for it
+        timer.start()
+        line, is_waiting = process.stdout.readline(), process.poll() is None and timer.is_alive()
+        timer.cancel()
+    assert line == b"a line\n" and is_waiting
 
 
 def test_what_cannot_be_written_is_lost_and_the_first_error_is_kept():
