@@ -64,8 +64,7 @@ def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
         UserError: the disk is full or cannot be written; names the path and the free space.
     """
     path = Path(path)
-    # The suffix stays at the end: writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{_machine()}{path.suffix}")
+    temporary = temporary_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,6 +214,12 @@ def check_writable(folder: Path, variable: str = "") -> None:
     except OSError as error:
         other = f", or set {variable} to a folder that you can write to" if variable else ""
         raise UserError(f"cannot write in {folder}: {error.strerror}; allow writing there{other}") from None
+
+
+def temporary_of(path: Path) -> Path:
+    """Returns where this process writes a file or folder first; no other one, of any machine, has the same name."""
+    # The suffix stays at the end: writers such as matplotlib choose the format by it.
+    return path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{_machine()}{path.suffix}")
 
 
 def existing_folder(path: Path | str) -> Path:

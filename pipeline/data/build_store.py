@@ -26,12 +26,12 @@ from pipeline.data.store import FORMAT, PIXELS, PLANES, label_bytes
 from pipeline.data.tiles import Scale, Size, scaled_size
 from pipeline.errors import UserError
 from pipeline.files import (
-    TEMPORARY_MARK,
     check_disk,
     check_writable,
     sha256_text,
     sweep_temporaries,
     sync_folder,
+    temporary_of,
     write_atomic,
 )
 from pipeline.paths import INDEX
@@ -69,9 +69,10 @@ def build_store(
     if not rows:
         raise UserError(f"{images.folder} has no training image; run `prepare` for the list of problems.")
     path = target_root / _content_key(images, rows, scales, labels)
-    with _one_builder(target_root, log):
+    with _one_builder(target_root, log) as is_alone:
         if not (path / INDEX).exists():
-            sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
+            if is_alone:  # whoever wrote temporary files is dead: a live builder would hold the lock
+                sweep_temporaries(target_root)
             if remote is None or not attach(path, remote, log):
                 _build(path, images, rows, scales, labels, log)
         if remote is not None:
@@ -119,8 +120,9 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
         f"({num_bytes / len(rows) / 1e6:.2f} MB an image) in {path}"
     )
     check_disk(path, num_bytes, "the tile store")
-    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+    temporary = temporary_of(path)
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same id
         temporary.mkdir()
         jobs = list(zip(rows, sizes, [0, *ends[:-1]], strict=True))
         entries = _write_pixels(temporary, images, jobs, ends[-1], labels)
@@ -142,6 +144,8 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
         os.rename(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
+        if (path / INDEX).exists():  # without locks another process may have been faster
+            return
         raise UserError(f"cannot write the tile store {path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -233,10 +237,11 @@ def _claim(file: int, num_bytes: int) -> None:
 
 
 @contextmanager
-def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Lets one process at a time build; the kernel frees the lock of a killed one."""
+def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[bool]:
+    """Lets one process at a time build; the kernel frees the lock of a killed one. Gives whether there are locks."""
     check_writable(target_root, "SCRATCH_DIR")
     target_root.mkdir(parents=True, exist_ok=True)
+    has_locks = True
     with open(target_root / "lock", "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,7 +251,8 @@ def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 raise
-        yield
+            has_locks = False
+        yield has_locks
 
 
 def _write_all(file: int, array: np.ndarray, offset: int) -> None:

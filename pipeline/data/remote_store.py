@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.data.cached_file import CachedFile, Origin, can_punch, make_cached
 from pipeline.data.remote import join, read_file, write_file, write_last
 from pipeline.errors import UserError
-from pipeline.files import RESERVE, TEMPORARY_MARK, existing_folder, sync_folder, write_atomic
+from pipeline.files import RESERVE, existing_folder, sync_folder, temporary_of, write_atomic
 from pipeline.paths import CHUNKS, INDEX, ORIGIN, Folders
 from pipeline.wording import GIB, size
 
@@ -85,8 +85,9 @@ def attach(path: Path, remote: Remote, log: Callable[[str], None] = print) -> bo
         chunks = read_file(join(address, CHUNKS), START_WITHIN_S)
     except FileNotFoundError:
         return False
-    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+    temporary = temporary_of(path)
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same id
         temporary.mkdir(parents=True)
         _write_cache(temporary, address, index, chunks, remote.cache_gib, log)
         os.rename(temporary, path)

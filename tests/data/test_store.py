@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from pipeline.data.build_store import build_store, resize
 from pipeline.data.images import read_image
 from pipeline.data.store import open_store
 from pipeline.errors import UserError
+from pipeline.files import temporary_of
 from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import make_competition
 
@@ -168,6 +170,30 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(tmp_path, competit
     with pytest.raises(UserError, match="No space left on device"):
         build(competition, tmp_path / "tiles")
     assert [path.name for path in (tmp_path / "tiles").iterdir()] == ["lock"]
+
+
+def test_builders_on_a_disk_without_locks_leave_each_other_s_work_and_keep_the_first_store(
+    tmp_path, competition, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    root, rename, num_built = tmp_path / "tiles", os.rename, []
+
+    def outrun(source, target):  # meanwhile another machine has finished the same store
+        if os.path.dirname(target) == str(root) and not num_built:
+            num_built.append(1)
+            shutil.copytree(source, target)
+            open(os.path.join(target, "first"), "wb").close()
+        rename(source, target)
+
+    other = temporary_of(root / "another")
+    other.mkdir(parents=True)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(os, "rename", outrun)
+    path, _ = build(competition, root)
+    assert num_built and (path / "first").exists() and damaged(open_store(path)) == []
+    assert {one.name for one in root.iterdir()} == {"lock", other.name, path.name}
 
 
 def test_a_file_that_changed_its_size_since_the_catalog_is_named(tmp_path, competition):
