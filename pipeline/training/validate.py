@@ -50,7 +50,8 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             scorer.add(outputs, labels, *([batch.windows_of] if batch.windows_of is not None else []))
     if group.count() > 1:
         losses, counts, scorer = _of_all_ranks(losses, counts, scorer, learning)
-    weights, divisor = weights_of(losses, counts)
+    # Shares of windows are rounded to float32 in the sum, too: the mean of equal losses is then that loss.
+    weights, divisor = weights_of(losses, torch.tensor(counts).tolist())
 
     def mean(values: list[Tensor]) -> float:
         values_B = torch.stack([value.double() for value in values])

@@ -66,6 +66,13 @@ def test_loss_and_terms_are_means_over_images_not_over_batches():
     assert result.terms == {"half": pytest.approx(1 / 4), "tenth": pytest.approx(1 / 20)}
 
 
+def test_the_mean_of_equal_losses_of_windows_is_that_loss_to_the_last_bit(monkeypatch):
+    monkeypatch.setattr(Batch, "num_images", property(lambda batch: 1 / 3))  # each batch is a third of an image
+    truths = [[[[0]]]] * 3
+    result = validation_of(truths, truths, lambda logits, mask: torch.tensor(0.35, dtype=torch.float64))
+    assert (result.loss, result.terms["half"]) == (0.7, 0.35)
+
+
 def test_a_loss_that_is_divided_by_a_count_is_that_of_all_images_whatever_the_batches():
     masks = [[[1, 1]], [[1, 0]], [[0, 0]], [[0, 0]]]
 
