@@ -59,6 +59,8 @@ class ClassRow:
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
     """Returns a CSV as text by column, every cell as written; None when there is no such file or it is damaged."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return None
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             reader = csv.reader(file)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,15 @@ def test_the_list_names_the_damaged_file(two_runs, name, how):
     assert "damaged" not in row_of("ExpAAD").state
     damage(two_runs[0] / name, how)
     assert row_of("ExpAAD").state.endswith(f"damaged {name}")
+
+
+def test_a_pipe_in_the_place_of_a_table_is_damaged_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "history.csv")
+    found: list[list[str]] = []
+    reading = threading.Thread(target=lambda: found.append(damaged_files(tmp_path, ["history.csv"])), daemon=True)
+    reading.start()
+    reading.join(60)
+    assert found == [["history.csv"]]
 
 
 def test_a_whole_run_has_no_damaged_file(two_runs):
