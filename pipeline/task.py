@@ -244,8 +244,7 @@ class Task:
         train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frames()`,
             (height, width) of every padded sample, `describe(key)`, `class_presence()`, `set_class_scores(scores)`,
             `is_by_batch`, whether a sample depends on the others of its batch, the `store`, and the `positions` of
-            samples in it. Where there are pseudo-labels, it has `labelled` and `pseudo`, and indices of the
-            latter come after those of the former.
+            samples in it. With pseudo-labels it has `labelled` and `pseudo`; indices of the latter come last.
         valid_data: (run, folder of the images or None: from the store of validation images, catalog rows) to a dataset
             of whole images, of which large ones come in windows, for `collate_valid`. It has `rows`, one per image,
             `frame(index)`, the padded size of an item, `group(index)`, which the items of a batch have in common,
