@@ -39,8 +39,8 @@ def poison_loss(training: Training, is_time: Callable[[], bool], monkeypatch) ->
         criterion = plain(*arguments)
 
         def loss(logits: torch.Tensor, mask: torch.Tensor) -> Loss:
-            total, terms = criterion(logits, mask)
-            return Loss(total * (float("nan") if is_time() else 1.0), terms)
+            found = criterion(logits, mask)
+            return found._replace(total=found.total * (float("nan") if is_time() else 1.0))
 
         return loss
 
