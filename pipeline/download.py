@@ -132,7 +132,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: i
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
-            members = [member for member in zipped.infolist() if not member.is_dir()]
+            members = [member for member in zipped.infolist() if not member.filename.endswith("/")]
             _refuse_unsafe(archive, members, max_bytes, max_files)
             check_disk(folder, sum(member.file_size for member in members), f"unpacking {archive.name}")
             for member in members:
@@ -168,6 +168,8 @@ def _why_unsafe(member: zipfile.ZipInfo) -> str:
     """Returns what is wrong with one entry of an archive, an empty text when nothing is."""
     name = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
+    if not name.parts:
+        return "it has no name"
     if name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename:
         return "the path could leave the folder"
     if kind not in (0, stat.S_IFREG):

@@ -93,6 +93,14 @@ def test_a_path_that_leaves_the_folder_is_refused_before_anything_is_written(tmp
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("name", ["\0a", ".", "./."])  # a name is read up to its first NUL
+def test_a_file_without_a_name_is_refused(tmp_path, name):
+    member = zipfile.ZipInfo("a")
+    member.filename = name
+    with pytest.raises(UserError, match="it has no name"):
+        unpack(make_zip(tmp_path / "a.zip", [(member, "x")]), tmp_path)
+
+
 def test_links_are_refused(tmp_path):
     member = zipfile.ZipInfo("link")
     member.external_attr = (stat.S_IFLNK | 0o777) << 16

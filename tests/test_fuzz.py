@@ -34,7 +34,8 @@ from tests.long.fuzz_case import (
     restore,
     save,
 )
-from tests.long.fuzz_functions import build_forms, read_forms
+from tests.long.fuzz_commands import build_project
+from tests.long.fuzz_functions import build_archives, build_forms, read_archives, read_forms
 from tests.long.fuzz_worker import run_case
 from tests.mutations import change_file
 
@@ -43,15 +44,21 @@ CASE = Case("lists", 0, 3, (Change("data/train.csv", CONTENT, b"a,b\n"),), (("de
 TRACEBACK = 'Traceback (most recent call last):\n  File "/x/pipeline/data/split.py", line 7, in cut\nKeyError: 3\n'
 
 
-def test_changed_annotations_end_in_success_or_a_refusal_with_their_name(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("target", "builds", "read_changed"),
+    [("boxes", (build_forms,), read_forms), ("archives", (build_project, build_archives), read_archives)],
+    ids=["boxes", "archives"],
+)
+def test_changed_files_end_in_success_or_a_refusal_with_their_name(tmp_path, capsys, target, builds, read_changed):
     base, work = tmp_path / "base", tmp_path / "work"
     for folder in (base, work):
-        build_forms(folder)
+        for build in builds:
+            build(folder)
     outcomes = Counter()
     for number in range(150):
-        case, rewritten = draw_case("boxes", 0, number, base, work)
+        case, rewritten = draw_case(target, 0, number, base, work)
         apply(case.changes, work)
-        code, written = run_case(work, case, read_forms), capsys.readouterr()
+        code, written = run_case(work, case, read_changed), capsys.readouterr()
         ending = Ending(code, written.out, written.err, 0.0)
         restore(rewritten, base, work)
         outcome, kind = judge(case, ending)

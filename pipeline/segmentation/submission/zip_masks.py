@@ -188,7 +188,7 @@ def _open_zip(path: Path, kind: str) -> zipfile.ZipFile:
 
 def _files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Returns the files in a zip, in its order."""
-    return [entry for entry in zipped.infolist() if not entry.is_dir()]
+    return [entry for entry in zipped.infolist() if not entry.filename.endswith("/")]
 
 
 def _decode_file(
@@ -245,7 +245,7 @@ def _match_names(entries: Sequence[zipfile.ZipInfo], by_name: Sizes) -> tuple[di
         else:
             num_unknown += 1
             hint = similar_name(name, by_name) if num_unknown <= _MAX_SUGGESTIONS else ""
-            problems.append(f"{name}: no test image has a mask of this name{hint}")
+            problems.append(f"{name or 'a file without a name'}: no test image has a mask of this name{hint}")
     missing = [name for name in by_name if name not in matched]
     if missing and not matched:
         return matched, [*problems, f"all {len(missing)} masks are missing, from {missing[0]} on"]

@@ -113,11 +113,19 @@ def test_opencv_and_pillow_read_the_same_masks(tmp_path):
         assert np.array_equal(by_cv2, stored_in(path, name)) and np.array_equal(by_cv2, IMAGES[name[:-4]])
 
 
+def nameless() -> zipfile.ZipInfo:
+    """Returns a member of which a reader sees no name: it ends at the first NUL."""
+    member = zipfile.ZipInfo("a")
+    member.filename = "\0a"
+    return member
+
+
 MASK = IMAGES[IDS[1]]
 FAULTS = {
     "a mask is missing": (lambda files: files[:1] + files[2:], f"{NAME}: missing"),
     "all masks are missing": (lambda files: [], f"all 4 masks are missing, from {IDS[0]}.png on"),
     "a name is unknown": (lambda files: [*files, ("000009_03.png", b"")], r"000009_03.png: no test image .*; did"),
+    "a name is empty": (lambda files: [*files, (nameless(), b"")], "a file without a name: no test image has a mask"),
     "a name is there twice": (lambda files: [*files, files[1]], f"{NAME}: the file is there twice"),
     "masks lie in a folder": (lambda files: [(f"m/{name}", data) for name, data in files], "no test image has a mask"),
     "a mask is of another size": ([MASK[1:]], f"{NAME}: 54x71 pixels, its image 54x72"),
