@@ -6,6 +6,10 @@ A tile is then a slice; nothing is decoded or held in memory. The key names the 
 scales share one store and a changed image gets a new one. A store that lies elsewhere is fetched as it is read, see
 `remote_store.py`.
 
+When a process reads an image for the first time, its bytes are compared with the checksum of what was written: a page
+that the disk lost is not trained on. Not compared are images of more than MOST_MAPPED_PX, which would be read whole for
+one tile, and files whose parts come from elsewhere and are compared as they come.
+
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 import gc
 import json
 import mmap
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +70,7 @@ class Store:
         files = cached(path, mapped)
         self._images, self._labels = files[PIXELS], files[PLANES]
         self._values = index.get("values", {})
+        self._compared: dict[str, set[int]] = {PIXELS: set(), PLANES: set()}  # offsets of images, in this process
 
     def __reduce__(self):
         return open_store, (self.path,)
@@ -98,24 +104,42 @@ class Store:
         """Returns a read-only view, height x width x channels, in the number format of the store.
 
         Raises:
-            UserError: the store lies elsewhere and cannot be reached.
+            UserError: it is damaged, or the store lies elsewhere and cannot be reached.
         """
         entry = self.entry(image_id, scale)
         _forget_mapped(self._images, entry)
         first, last = entry.offset * self.channels, (entry.offset + entry.num_pixels) * self.channels
-        return self._images[first:last].reshape(entry.height, entry.width, self.channels)
+        pixels = self._images[first:last]
+        if entry.offset not in self._compared[PIXELS]:
+            self._compare(PIXELS, pixels, entry, entry.image_crc, image_id)
+        return pixels.reshape(entry.height, entry.width, self.channels)
 
     def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view of the label: uint8, height x width, and x planes where labels have planes."""
+        """Returns a read-only view of the label: uint8, height x width, and x planes where labels have planes.
+
+        Raises:
+            UserError: as for `image`.
+        """
         entry = self.entry(image_id, scale)
         num_planes = label_bytes(self.planes)
         _forget_mapped(self._labels, entry)
         label = self._labels[entry.offset * num_planes : (entry.offset + entry.num_pixels) * num_planes]
+        if entry.offset not in self._compared[PLANES]:
+            self._compare(PLANES, label, entry, entry.label_crc, image_id)
         return label.reshape(label_shape((entry.height, entry.width), self.planes))
 
     def values(self, image_id: str) -> Any:
         """Returns what the store keeps of an image's label as plain values; None where labels are pixels."""
         return self._values.get(image_id)
+
+    def _compare(self, name: str, values: np.ndarray, entry: Entry, crc: int, image_id: str) -> None:
+        """Refuses values of an image that are not those that were written; remembers those that are."""
+        if not self.is_remote and entry.num_pixels <= MOST_MAPPED_PX and zlib.crc32(values) != crc:
+            raise UserError(
+                f"{self.path / name} is damaged: its bytes of image {image_id} are not those that were written.\n"
+                f"Remove the folder {self.path} and run `tile` again."
+            )
+        self._compared[name].add(entry.offset)
 
 
 def label_bytes(planes: int | None) -> int:
