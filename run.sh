@@ -7,7 +7,7 @@
 # POSIX sh, so that it also runs where bash is old (macOS) or missing. pipeline/bootstrap/environment.py creates the
 # environment and installs packages; this script only skips it when `.venv/ready` is up to date.
 #   PYTHON=...             the Python to use, instead of the first Python 3.10+ on the PATH
-#   LOCKED=1               the versions in requirements.lock and no others; the hash of each file is checked
+#   LOCKED=1               install exactly the versions in requirements.lock, and check the hash of each file
 #   PIP_FIND_LINKS=... PIP_NO_INDEX=1    install from a folder of wheels, without internet
 
 unset CDPATH

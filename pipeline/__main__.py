@@ -31,7 +31,7 @@ commands (./run.sh COMMAND ..., --help for its arguments and an example):
 
 exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped and resumable, 1 an internal error
 folders:    DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
-            STORES_URL (tile stores in object storage or on a network disk), STORES_CACHE_GIB (their part on this disk)
+            STORES_URL (tile stores elsewhere, such as s3://...), STORES_CACHE_GIB (limit of each on this disk)
 """
 
 
@@ -83,7 +83,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def report_lost(lost: OSError, code: int, arguments: Sequence[str]) -> int:
     """Prints that standard output was lost; returns 2 in place of 0, unless the command's result is in files."""
-    print(f"cannot write to standard output: {lost.strerror}; free space there, or print elsewhere", file=sys.stderr)
+    print(f"cannot write to standard output: {lost.strerror}; free space, or redirect it elsewhere", file=sys.stderr)
     is_training = bool(arguments) and (arguments[0] not in COMMANDS or arguments[0] == "study")
     return code or (0 if is_training else EXIT_MISTAKE)
 

@@ -213,7 +213,7 @@ def check_writable(folder: Path, variable: str = "") -> None:
             return
     except OSError as error:
         other = f", or set {variable} to a folder that you can write to" if variable else ""
-        raise UserError(f"cannot write in {folder}: {error.strerror}; allow writing there{other}") from None
+        raise UserError(f"cannot write to {folder}: {error.strerror}; allow writing there{other}") from None
 
 
 def temporary_of(path: Path) -> Path:

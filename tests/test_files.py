@@ -262,7 +262,7 @@ def test_a_place_that_cannot_be_written_is_named_with_its_variable(tmp_path, kin
         "below a file": tmp_path / "file" / "tiles",
         "dangling link": tmp_path / "link",
     }
-    with pytest.raises(UserError, match=r"cannot write in .*, or set SCRATCH_DIR to a folder that you can write to"):
+    with pytest.raises(UserError, match=r"cannot write to .*, or set SCRATCH_DIR to a folder that you can write to"):
         check_writable(folders.get(kind, Path("/proc/tiles")), "SCRATCH_DIR")
 
 

@@ -176,7 +176,7 @@ def ensemble_words(folds: Folds, run_name: str, folders: Folders) -> str:
     lines = [
         f"ensemble {run_name}: {words} (each image by {members} not trained on it)",
         f"submission: {shown(file)}, page: {shown(paths / REPORT)}",
-        f"config: {shown(folds.path)}; to combine the runs otherwise: "
+        f"config: {shown(folds.path)}; to combine the runs by another method: "
         f"./run.sh {shlex.quote(folds.ensemble)} {otherwise}",
     ]
     return "\n".join(lines)

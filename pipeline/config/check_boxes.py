@@ -38,7 +38,7 @@ def label_problems(competition: Competition, of_boxes: tuple[str, ...]) -> Probl
                 f"{competition.score} is a score for boxes, but TASK is segmentation; write for example dice or iou",
             )
         if (least := min(competition.score_options.thresholds, default=1.0)) < LEAST_OF_MASKS:
-            yield "SCORE_OPTIONS.THRESHOLDS", f"found {least:g}, expected {LEAST_OF_MASKS} or more, except with boxes"
+            yield "SCORE_OPTIONS.THRESHOLDS", f"found {least:g}, expected {LEAST_OF_MASKS} or more for masks"
         return
     if competition.boxes is None:
         yield "BOXES", "is missing; TASK: boxes needs it, for example BOXES: {COCO: train.json}"

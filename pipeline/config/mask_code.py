@@ -56,8 +56,9 @@ def way_to_ignore(competition: Competition) -> str:
     """Returns what to write to ignore the class of IGNORE_INDEX where it is not the last one."""
     classes, values, index = competition.classes, competition.mask_values, competition.ignore_index
     if values == "colors":
-        return f"move {classes[index]} to the end of CLASSES and COLORS, and give {len(classes) - 1}"
+        return f"move {classes[index]} to the end of CLASSES and COLORS, and set IGNORE_INDEX: {len(classes) - 1}"
     stored = values if isinstance(values, tuple) and len(values) == len(classes) else range(len(classes))
     known = {name: [value] for name, value in zip(classes, stored, strict=True) if name != classes[index]}
     listed = ", ".join(f"{name}: {own}" for name, own in (known | {IGNORED: [stored[index]]}).items())
-    return f"to ignore {classes[index]}, remove it and IGNORE_INDEX, and write MASK_VALUES: {{{listed}}}"
+    removed = "remove it from CLASSES and COLORS, remove IGNORE_INDEX"
+    return f"to ignore {classes[index]}, {removed}, and write MASK_VALUES: {{{listed}}}"

@@ -157,9 +157,10 @@ class CachedFile:
                 rest, offset = rest[written:], offset + written
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            fix = "Free space, or set STORES_CACHE_GIB to what the disk has room for" if full else "Check that disk"
+            limit = f"Free space; or remove {self.path.parent} and set STORES_CACHE_GIB to a size that fits"
+            fix = limit if full else "Check this disk"
             raise UserError(
-                f"cannot write {self.path}: {error.strerror}.\n{fix}; the same command continues."
+                f"cannot write {self.path}: {error.strerror}.\n{fix}. The same command continues."
             ) from error
 
     def _make_room(self, wanted: range) -> None:

@@ -85,8 +85,8 @@ class EpochSampler(Sampler):
                 f"DROP_LAST leaves none of them.\nSet BATCH_SIZE to {self.num_samples} or less, or DROP_LAST to false."
             )
         if self.frames is not None and ranks is not None:
-            found = f"needs samples of one size, and these have {len(distinct_frames(frames))}"
-            raise UserError(f"DATALOADERS.TRAIN.SHUFFLE_WINDOW {found}; turn tiles or crops on, or set it to 0")
+            found = f"needs samples of one size, found {len(distinct_frames(frames))} sizes"
+            raise UserError(f"DATALOADERS.TRAIN.SHUFFLE_WINDOW {found}; enable tiles or crops, or set it to 0")
         self.begin(epoch=1)
 
     def begin(self, epoch: int, start_step: int = 0, augment: bool = True) -> None:

@@ -15,7 +15,7 @@ _RGB_IMAGE = "8-bit RGB"
 _FORMATS = "an image as JPEG, PNG, WebP, BMP, GIF, TIFF, JPEG 2000, npy, npz or DICOM"
 _MASK_FORMATS = "a mask as PNG, GIF, TIFF, BMP, WebP, npy or npz"
 _LISTED = "put the file there, or remove its row from the list"
-_SAME_NAME = "exactly the name at the left: letter case, spaces and Unicode form included"
+_SAME_NAME = "exactly the name at the left, including letter case, spaces and Unicode form"
 _RENAME = "rename it, or correct the id in the list"
 _MASK = "one value per pixel, not a colour: a class index, or a value that MASK_VALUES lists"
 _CSV = "save it as a plain CSV: UTF-8, commas, one header line"
@@ -136,7 +136,7 @@ KINDS: dict[str, tuple[str, str]] = {
                                "MASK_VALUES: {{name: [values]}} says which"),
     "mask of other numbers": ("numbers in every pixel; with MASK_VALUES: shares of 8 or 16 bits, or floats from 0 to 1",
                               "write it again from its source"),
-    "mask of fractions": (_MASK, "round or threshold it where it was written, and write it again as integers"),
+    "mask with fractions": (_MASK, "round or threshold its values, and write it again as integers"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),

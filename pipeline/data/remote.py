@@ -74,7 +74,7 @@ def read_chunks(address: str, start: int, sizes: Sequence[int], checksums: Seque
     def read() -> list[memoryview]:
         content = memoryview(_read(address, start, start + ends[-1], CHUNK_S * len(sizes)))
         if len(content) != ends[-1]:
-            raise Incomplete(f"{len(content)} bytes instead of {ends[-1]}; does the server answer requests for ranges?")
+            raise Incomplete(f"{len(content)} bytes instead of {ends[-1]}; the server must support range requests")
         chunks = [content[first:last] for first, last in pairwise(ends)]
         if any(zlib.crc32(chunk) != int(crc) for chunk, crc in zip(chunks, checksums, strict=True)):
             raise DamagedAnswer
@@ -83,7 +83,7 @@ def read_chunks(address: str, start: int, sizes: Sequence[int], checksums: Seque
     try:
         return _persist(address, read)
     except FileNotFoundError:
-        raise UserError(f"{address} is gone; upload the tile store again (docs/clusters.md)") from None
+        raise UserError(f"{address} is missing; upload the tile store again (docs/clusters.md)") from None
 
 
 def write_file(local: Path, address: str) -> None:
@@ -146,7 +146,7 @@ def _persist(address: str, act: Callable[[], Value], give_up_s: float | None = N
             num_damaged += 1
             if num_damaged == MOST_DAMAGED:
                 raise UserError(
-                    f"{address} was read {MOST_DAMAGED} times and does not match its checksums: it is damaged there. "
+                    f"{address} was read {MOST_DAMAGED} times and does not match its checksums, so it is damaged. "
                     "Remove the store from STORES_URL and upload it again (docs/clusters.md)."
                 ) from None
             continue

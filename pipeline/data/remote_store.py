@@ -57,7 +57,7 @@ def upload(path: Path, remote: Remote, log: Callable[[str], None] = print) -> bo
     if (path / ORIGIN).exists() or _is_there(address):
         return False
     if address.startswith(READ_ONLY):
-        log(f"note: {address} is not there, and nothing can be uploaded to a web server")
+        log(f"note: {address} does not exist; not uploaded, because a web server can only be read")
         return False
     files = [file for file in sorted(path.iterdir()) if file.is_file() and file.name != INDEX]
     sizes = {file.name: file.stat().st_size for file in files}
@@ -112,15 +112,15 @@ def _write_cache(
     most_bytes = None if cache_gib is None or cache_gib * GIB >= total else int(cache_gib * GIB)
     if most_bytes is not None and not can_punch(folder):
         most_bytes = None
-        log("note: STORES_CACHE_GIB has no effect on this disk; parts of a file cannot be removed from it")
+        log("note: STORES_CACHE_GIB has no effect: this disk cannot free parts of a file")
     free = shutil.disk_usage(existing_folder(folder)).free - RESERVE
     if free < (most_bytes or total):
         log(
-            f"note: {size(total)} of tiles may come to {folder.parent}, where {size(max(free, 0))} are free; "
-            "STORES_CACHE_GIB limits them"
+            f"note: the tile store may take {size(most_bytes or total)} in {folder.parent}, which has "
+            f"{size(max(free, 0))} free; STORES_CACHE_GIB sets a limit"
         )
-    limited = f", at most {size(most_bytes)} at a time" if most_bytes else ""
-    log(f"tile store: {size(total)} are read from {address} when they are needed{limited}")
+    limited = f"; at most {size(most_bytes)} are kept on this disk" if most_bytes else ""
+    log(f"tile store: {size(total)} are read from {address} as needed{limited}")
     for name, file in files.items():
         if Path(name).name != name:
             raise ValueError(f"{CHUNKS} names {name!r}")

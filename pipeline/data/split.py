@@ -84,8 +84,8 @@ def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int,
                 ways[kind] = f"DATASETS.SPLIT.BY={kind}{key}"
     are_split = "sequence" not in ways and catalog["sequence"].nunique() > 1
     about = " (optimistic scores: frames of a sequence are on both sides)" if are_split else ""
-    words = f"These images allow {' or '.join(ways.values())}{about}."
-    return words if ways else "No split of these images both trains and validates; add images."
+    words = f"These images can be split with {' or '.join(ways.values())}{about}."
+    return words if ways else "No split leaves images for both training and validation; add images."
 
 
 def _sides(
@@ -190,7 +190,7 @@ def sequence_split(
         choices_TS = np.unique(list(_choices(num_images, num_uses, index)), axis=0)
         choices_TS = choices_TS[[choice.tobytes() not in chosen for choice in choices_TS]]
         if not len(choices_TS):
-            found = f"{len(names)} sequences offer {index} ways to validate on about 20 %"
+            found = f"{len(names)} sequences allow {index} validation sets of about 20 %"
             raise UserError(f"SPLIT.BY sequence: {found}.\nGive SPLIT_INDEX 0 to {index - 1}.")
         best = choices_TS[_order(choices_TS, present_SC, num_images, num_uses)[0]]
         chosen.append(best.tobytes())

@@ -36,9 +36,9 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] | None = 
         raise _refusal(path, f"has no column {lacking[0]}")
     numbers = () if text is None or table.empty else set(columns) - set(text)
     if wrong := sorted(name for name in numbers if table[name].dtype.kind not in "if"):
-        raise _refusal(path, f"has other cells than numbers in its column {wrong[0]}")
+        raise _refusal(path, f"has cells that are not numbers in its column {wrong[0]}")
     return table
 
 
 def _refusal(path: Path, why: str) -> UserError:
-    return UserError(f"{shown(path)} {why}; run the experiment of {path.parent.name} again, which writes it anew")
+    return UserError(f"{shown(path)} {why}; run the experiment of {path.parent.name} again to write it")

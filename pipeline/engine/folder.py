@@ -123,7 +123,7 @@ def _in_use(name: str, holder: str) -> str:
     process, _, machine = holder.partition(" ")
     if machine and machine != platform.node():
         return (
-            f"{name} is already being run by process {process} of the machine {machine}; wait for it to end, or stop "
+            f"{name} is already being run by process {process} on machine {machine}; wait for it to end, or stop "
             f"it there: kill {process}. If that machine is down, the file server frees the lock after a few minutes"
         )
     found = process or "?"

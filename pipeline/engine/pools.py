@@ -49,10 +49,8 @@ class LocalPool:
             queue = context.SimpleQueue()
             self.executor = ProcessPoolExecutor(workers, context, _begin_process, (queue, begin))
         except OSError as error:  # of semaphores, which Linux keeps in /dev/shm
-            fix = "free space in /dev/shm and allow writing there, or add --workers 1"
-            raise UserError(
-                f"cannot start {workers} processes: {error.strerror} in the shared memory; {fix}"
-            ) from error
+            fix = "free space in /dev/shm, allow writing there, or add --workers 1"
+            raise UserError(f"cannot start {workers} processes: {error.strerror} in shared memory; {fix}") from error
         for number in range(workers):
             queue.put(cards[number] if cards else None)
         self.futures: list[Future] = []

@@ -179,7 +179,7 @@ def unpack(pack: Path, folder: Path) -> None:
         with tarfile.open(pack) as archive:
             archive.extractall(folder, filter="data")
     except DAMAGED_ARCHIVE as error:
-        raise UserError(f"{pack} cannot be unpacked: {error}. Get it again") from error
+        raise UserError(f"{pack} cannot be unpacked: {error}; download it again") from error
 
 
 def _show_results() -> None:

@@ -92,8 +92,10 @@ def fallbacks(text: str) -> list[str]:
 def _note_missing(letters: str) -> None:
     if not NOTED:
         NOTED.append(letters)
-        what = f"note: no installed typeface has {letters}; plots write such letters as escape sequences"
-        tqdm.write(printable(f"{what}. To see them, install one, such as Noto Sans CJK (apt install fonts-noto-cjk)"))
+        what = f"note: no installed font has {letters}; plots show such letters as escape sequences"
+        tqdm.write(
+            printable(f"{what}. To see them, install a font, such as Noto Sans CJK (apt install fonts-noto-cjk)")
+        )
 
 
 def _plain(text: str, most: int) -> str:

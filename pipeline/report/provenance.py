@@ -49,7 +49,7 @@ def stage_facts(own: Mapping[str, Any]) -> dict[str, str]:
     peaks = {PEAKS[name]: value for name, value in (own.get("peak_bytes") or {}).items() if value and name in PEAKS}
     facts["peak memory"] = ", ".join(f"{size(value)} {words}" for words, value in peaks.items())
     if cut := own.get("micro_batches"):
-        why = f"since memory ran out (ACCUMULATE: {cut['wanted']})"
+        why = f"because memory ran out (configured: ACCUMULATE {cut['wanted']})"
         facts["batches"] = f"of {cut['batch_size']} in {cut['parts']} micro-batches, {why}"
     known = {name: text for name, text in facts.items() if text}
     return known | {name: str(version) for name, version in (own.get("versions") or {}).items()}

@@ -157,7 +157,7 @@ def is_on_all_images(run_folder: Path) -> bool:
 def why_no_score(run_folder: Path, command: str) -> str:
     """Returns why a run has no scores, to be put behind its name, and what to do; `command` runs it."""
     if damage := damage_of(run_folder, (CONFIG, METRICS)):
-        return f"has {damage}; to write it anew, type: {command} evaluate"
+        return f"has {damage}; to write it again, type: {command} evaluate"
     if is_on_all_images(run_folder):
         return f"{ON_ALL_IMAGES} and has no score of its own; compare the run of its SOLVER.FROM"
     return f"has no scores yet; type: {command} evaluate"

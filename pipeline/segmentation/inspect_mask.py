@@ -47,7 +47,7 @@ def inspect_mask(
     def decode(data: bytes) -> np.ndarray | None:
         stored = decode_stored(data, path.suffix, code)
         if stored is None and (found := fraction_of(data, path.suffix, code)):
-            raise BadFile("mask of fractions", found)
+            raise BadFile("mask with fractions", found)
         return stored
 
     seen, stored = inspect_file(path, file, problems_of, decode, is_array=path.suffix.lower() in ARRAYS)

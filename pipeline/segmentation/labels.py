@@ -77,7 +77,7 @@ def fraction_of(data: bytes, suffix: str, code: MaskCode) -> str | None:
     """Returns the number format of a mask file and a value of it that is no whole number; None: it has none."""
     stored = _decoded(data, suffix, code)
     found = None if stored is None else fraction_in(stored)
-    return None if found is None else f"{stored.dtype}, {found:g} among its values"
+    return None if found is None else f"{stored.dtype} with the value {found:g}"
 
 
 def fraction_in(stored: np.ndarray) -> float | None:

@@ -59,7 +59,7 @@ def _require_loss_classes(run: Run) -> None:
     if not shown_C[list(loss_classes(run.loaded))].any():
         chosen, known = (", ".join(own) for own in (run.loaded.config.datasets.classes, np.array(names)[shown_C]))
         raise UserError(
-            f"DATASETS.CLASSES: no training image shows {chosen}, so there is nothing to learn; they show {known}"
+            f"DATASETS.CLASSES: no training image shows {chosen}, so there is nothing to learn; choose from {known}"
         )
 
 

@@ -148,7 +148,7 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
         raise UserError(f"{log_path} cannot be read ({error}); {remedy}") from None
     is_whole = all(set(row) == columns and None not in row.values() for row in rows)
     if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or not is_whole:
-        raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; {remedy}")
+        raise UserError(f"{log_path} does not have the columns {','.join(LOG_COLUMNS)}; {remedy}")
     rows = [row | {name: plain(row[name]) for name in FREE_TEXT} for row in rows]
     return rows if columns == set(LOG_COLUMNS) else [_renamed(row) for row in rows]
 

@@ -60,7 +60,7 @@ def mean_weights(networks: Iterable[Mapping[str, Tensor]]) -> Mean:
             first = dict(network)
             sums = {name: value.double() for name, value in first.items() if value.is_floating_point()}
         elif _forms(network) != _forms(first):
-            raise ValueError("the networks have other tensors, or tensors of other shapes or types")
+            raise ValueError("the networks differ in the names, shapes or types of their tensors")
         else:
             differing |= {name for name, value in first.items() if not torch.equal(value, network[name])}
             for name, total in sums.items():

@@ -78,7 +78,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     is_whole = digest == hashlib.sha256(archive).digest() and mark.startswith(NAME)
     if is_whole and mark != MARK:
         found = f"{shown(path)} has checkpoint format {mark[len(NAME) :].decode(errors='replace')}"
-        fix = "go on with the version of the program that wrote it, or move the file away to train anew"
+        fix = "use the version of the program that wrote it, or move the file away to train from the beginning"
         raise UserError(f"{found}, this program reads format {FORMAT.decode()}; {fix}")
     if not is_whole:
         raise Damaged(f"{shown(path)} is damaged: its content and its sha256 do not agree")

@@ -166,11 +166,11 @@ def memory_fix(config: Config) -> str:
 def validation_memory_fix(config: Config) -> str:
     """Returns what to type when validation images, which are predicted whole, do not fit into a GPU's memory."""
     batch_size = config.dataloaders.valid.batch_size
-    windows = "WHOLE_PX of IMAGE in the competition's file, below their number of pixels, reads images in windows"
+    windows = "set IMAGE.WHOLE_PX in the competition's file below their number of pixels, so that windows are predicted"
     if batch_size == 1:
-        return f"Not one validation image fits as a whole; {windows}. A smaller MODEL.ENCODER.NAME needs less."
+        return f"A single validation image does not fit; {windows}. A smaller MODEL.ENCODER.NAME needs less."
     fewer = f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} validates fewer images at once"
-    return f"{fewer}; where a single one does not fit, {windows}."
+    return f"{fewer}; if a single image does not fit, {windows}."
 
 
 def _explained(message: str, fix: str) -> str | None:

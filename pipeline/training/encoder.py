@@ -125,7 +125,8 @@ def load_encoder(
     wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if wrong:
         there, here = (tuple(of[wrong[0]].shape) if wrong[0] in of else "absent" for of in (state, own))
-        found = f"{len(wrong)} tensors, first {wrong[0]}, {there} in the file and {here} in the network"
+        differ = f"the first of {len(wrong)} tensors that differ" if len(wrong) > 1 else "the only tensor that differs"
+        found = f"{wrong[0]} is {there} in the file and {here} in the network ({differ})"
         raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {found}")
     network.encoder.load_state_dict(state, strict=True)
 
@@ -254,7 +255,7 @@ def timm_name(encoder: str) -> str | None:
 def _refuse_unknown_to_timm(encoder: str, name: str) -> None:
     if {*":/\\"} & set(name):
         raise UserError(
-            f"MODEL.ENCODER.NAME: found {encoder!r}; an encoder comes from timm's own list, not from a hub or a folder."
+            f"MODEL.ENCODER.NAME: found {encoder!r}, expected an encoder of timm's own list, not of a hub or a folder."
             " Write tu-ARCHITECTURE, such as tu-resnet18, and name a file of weights in MODEL.ENCODER.WEIGHTS"
         )
     architecture, dot, tag = name.partition(".")

@@ -191,9 +191,9 @@ def _no_fall(curves: Sequence[Curve], untrained: float) -> list[str]:
     if lowest < untrained - LEAST_FALL * abs(untrained):
         return []
     is_at_start = 2 * sum(int(np.argmin(curve.valid_smooth)) < 2 for curve in curves) > len(curves)
-    fix = f"lower SWEEP.START_LR {curves[0].points[0].lr:g}" if is_at_start else "raise SWEEP.END_LR"
+    fix = f"lower SWEEP.START_LR (now {curves[0].points[0].lr:g})" if is_at_start else "raise SWEEP.END_LR"
     losses = f"{untrained:.3g} before training, {lowest:.3g} at best"
-    return [f"no rate lowers the validation loss ({losses}), so the suggestions mean nothing; {fix}"]
+    return [f"no learning rate lowers the validation loss ({losses}), so do not use the suggestions; {fix}"]
 
 
 def _fall_start(losses: Sequence[float], lowest: int) -> int:

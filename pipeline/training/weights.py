@@ -31,7 +31,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+        raise UserError(f"{shown(path)} is damaged or no safetensors file ({error}); download it again") from None
 
 
 def read_archive(file: Path | BinaryIO) -> Any:

@@ -106,7 +106,7 @@ def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid
     num_leaky = leaks["valid_id"].nunique()
     if not num_leaky:
         return
-    cut = f"; {LEAKAGE} lists at most {MOST_LISTED} of each" if is_capped(leaks["valid_id"]) else ""
+    cut = f"; {LEAKAGE} lists at most {MOST_LISTED} per validation image" if is_capped(leaks["valid_id"]) else ""
     run.log(
         f"leakage: {num_leaky} of {num_valid} validation images have a near-duplicate among the training images, so "
         f"the score will be too good; {_leakage_fix(run, catalog)}{cut}"

@@ -181,5 +181,5 @@ def _log(run: Run, facts: dict[str, Any]) -> None:
         run.log(
             f"leakage: {found} have a near-duplicate among the pseudo-labelled images. No member of the teacher was "
             f"trained on these, but the score will be higher than on new scenes, see {PSEUDO_LEAKAGE} "
-            f"(at most {MOST_LISTED} of each are listed)"
+            f"(at most {MOST_LISTED} per validation image are listed)"
         )

@@ -123,7 +123,7 @@ def test_a_number_of_another_score_is_refused(configs):
         load_competition("contour")
     assert "give one IoU or more" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
     path.write_text(f"{text}SCORE: mask_ap\nSCORE_OPTIONS: {{THRESHOLDS: [0.4]}}\n")
-    message = r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS: found 0.4, expected 0.5 or more, except with boxes"
+    message = r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS: found 0.4, expected 0.5 or more for masks"
     with pytest.raises(UserError, match=message):
         load_competition("contour")
 
@@ -242,7 +242,8 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         (
             {"ignore_index": 0},
             "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 or more); to ignore "
-            "ground, remove it and IGNORE_INDEX, and write MASK_VALUES: {house: [1], void: [2], ignore: [0]}",
+            "ground, remove it from CLASSES and COLORS, remove IGNORE_INDEX, "
+            "and write MASK_VALUES: {house: [1], void: [2], ignore: [0]}",
         ),
         ({"ignore_index": 65536}, "IGNORE_INDEX: found 65536, expected the last class"),
         ({"ignore_index": -1}, "IGNORE_INDEX: found -1, expected the last class"),
@@ -372,7 +373,7 @@ def test_a_class_in_front_is_ignored_in_the_way_that_its_refusal_names(values, i
 
 def test_an_ignored_colour_is_moved_to_the_end_as_its_refusal_says():
     why = refusal(mask_values="colors", ignore_index=0)
-    assert why.endswith("move ground to the end of CLASSES and COLORS, and give 2")
+    assert why.endswith("move ground to the end of CLASSES and COLORS, and set IGNORE_INDEX: 2")
     moved = {name: (*getattr(GOOD, name)[1:], getattr(GOOD, name)[0]) for name in ("classes", "colors")}
     check_competition(dataclasses.replace(GOOD, mask_values="colors", ignore_index=2, **moved), {})
 

@@ -180,7 +180,7 @@ IMAGE_BREAKS: tuple[Break, ...] = (
 )  # fmt: skip
 
 MASK_BREAKS: tuple[Break, ...] = (
-    ("fractions", "mask of fractions", _write(cv2.imencode(".tif", np.float32(MASK) + 0.5)[1].tobytes())),
+    ("fractions", "mask with fractions", _write(cv2.imencode(".tif", np.float32(MASK) + 0.5)[1].tobytes())),
     ("removed", "mask missing", Path.unlink),
     ("extension in capitals", "mask under another name", _rename(str.upper)),
     ("a folder in its place", "not a file", _replace_by_folder),

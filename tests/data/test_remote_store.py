@@ -192,7 +192,7 @@ def test_a_web_server_that_lacks_the_store_takes_no_upload_and_says_so(local, tm
     lines = []
     with serving(tmp_path) as server:
         assert not upload(local, Remote(server.address), lines.append)
-    assert "nothing can be uploaded to a web server" in lines[0]
+    assert "not uploaded, because a web server can only be read" in lines[0]
 
 
 def test_bytes_that_are_damaged_at_their_origin_are_refused_and_never_marked(local, uploaded, tmp_path):

@@ -223,5 +223,5 @@ def test_rare_classes_are_drawn_as_often_in_order_of_shards():
 
 
 def test_an_order_by_shards_is_refused_for_samples_of_several_sizes():
-    with pytest.raises(UserError, match="SHUFFLE_WINDOW needs samples of one size, and these have 2"):
+    with pytest.raises(UserError, match="SHUFFLE_WINDOW needs samples of one size, found 2 sizes"):
         sampler(frames=[(32, 32), (64, 32)] * 8, ranks=np.arange(16), window=4)

@@ -142,7 +142,7 @@ def test_three_sequences_as_in_camvid_validate_on_one_of_the_smaller():
     catalog = catalog_of(sequences)
     valid_of = [sides(split_of(catalog, "sequence", index))[1] for index in (0, 1)]
     assert [len(valid) for valid in valid_of] == [101, 62]  # 21.6 % is nearer to 20 % than 13.2 %
-    with pytest.raises(UserError, match=r"3 sequences offer 2 ways[\s\S]*Give SPLIT_INDEX 0 to 1"):
+    with pytest.raises(UserError, match=r"3 sequences allow 2 validation sets[\s\S]*Give SPLIT_INDEX 0 to 1"):
         split_of(catalog, "sequence", 2)
 
 

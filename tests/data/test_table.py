@@ -32,7 +32,7 @@ def test_ids_stay_what_they_are(tmp_path):
         (b"\xff\xfe\x00\x01", "cannot be read"),
         (b'id,width\n"a,1\n', "cannot be read"),
         (b"id\na\n", "has no column width"),
-        (b"id,width\na,wide\n", "has other cells than numbers in its column width"),
+        (b"id,width\na,wide\n", "has cells that are not numbers in its column width"),
         ("folder", "cannot be read"),
     ],
 )

@@ -193,7 +193,7 @@ def test_processes_that_find_no_shared_memory_are_refused_with_what_to_do(tmp_pa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)  # as with a /dev/shm that is full
-    with pytest.raises(UserError, match="cannot start 2 processes: No space left on device in the shared memory; free"):
+    with pytest.raises(UserError, match="cannot start 2 processes: No space left on device in shared memory; free"):
         run_many(["demo"], folders=folders_in(tmp_path, data), workers=2)
 
 

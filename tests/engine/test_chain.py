@@ -570,7 +570,7 @@ def test_a_second_process_is_refused_by_the_number_of_the_first(bench):
 def test_a_process_of_another_machine_is_named_with_its_machine(bench):
     with another_process() as (holder, _):
         (bench.paths.markers / "lock").write_text(f"{holder.pid} node-7")  # as it would have written on that machine
-        with pytest.raises(UserError, match=rf"by process {holder.pid} of the machine node-7; .*stop it there: kill"):
+        with pytest.raises(UserError, match=rf"by process {holder.pid} on machine node-7; .*stop it there: kill"):
             bench.run()
         (bench.paths.markers / "lock").write_bytes(b"\xff\xfe")
         with pytest.raises(UserError, match="bench is already being run"):

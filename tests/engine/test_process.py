@@ -126,7 +126,7 @@ def test_a_stage_goes_on_when_nobody_can_read_its_lines(tmp_path, reader):
 def test_a_command_whose_answer_is_lost_names_standard_output():
     with FULL.open("wb") as end:
         result = type_in("show", "ExpAAB", stdout=end)
-    expected = "cannot write to standard output: No space left on device; free space there, or print elsewhere\n"
+    expected = "cannot write to standard output: No space left on device; free space, or redirect it elsewhere\n"
     assert (result.returncode, result.stderr.decode()) == (2, expected)
 
 

@@ -168,4 +168,4 @@ def test_damaged_metrics_are_named_and_as_good_as_none(two_runs, content):
     (folder_of(two_runs[1]) / "metrics.json").write_text(content)
     comparison = compare(two_runs)
     assert comparison.scores["Dice"][1] is None
-    assert f"{two_runs[1]} has damaged metrics.json; to write it anew, type: " in str(comparison)
+    assert f"{two_runs[1]} has damaged metrics.json; to write it again, type: " in str(comparison)

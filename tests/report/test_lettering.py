@@ -103,7 +103,7 @@ def test_letters_of_no_typeface_are_escaped_and_noted_once(monkeypatch, capsys):
         make_legible(figure)
         assert axes.texts[0].get_text() == r"\u732b"
     printed = capsys.readouterr().out
-    assert printed.count("note: no installed typeface has 猫") == 1 and "fonts-noto-cjk" in printed
+    assert printed.count("note: no installed font has 猫") == 1 and "fonts-noto-cjk" in printed
 
 
 def test_captions_of_images_are_drawn_as_letters_or_escapes():

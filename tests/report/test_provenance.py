@@ -46,7 +46,7 @@ def test_batches_that_were_cut_because_memory_ran_out_are_shown(finished_run, qu
     cut = {"micro_batches": {"batch_size": 8, "parts": 4, "wanted": 1}}
     (folder / "provenance" / "train.json").write_text(json.dumps(FACTS | cut))
     words = read(write_page(run_of(loaded))).words.split("Versions, machine, memory, speed")[-1]
-    assert "of 8 in 4 micro-batches, since memory ran out (ACCUMULATE: 1)" in words
+    assert "of 8 in 4 micro-batches, because memory ran out (configured: ACCUMULATE 1)" in words
 
 
 def test_without_a_checkout_there_is_no_commit(finished_run, quick_plots):

@@ -253,9 +253,9 @@ def test_masks_in_a_lossy_format_are_refused(tmp_path: Path, competition):
 
 def test_a_mask_of_fractions_is_not_called_damaged(tmp_path):
     path = tmp_path / "mask.tif"
-    for suffix, values, found in ((".tif", [0, 0.5], "float32, 0.5 among its values"), (".npy", [0, 1.0], None)):
+    for suffix, values, found in ((".tif", [0, 0.5], "float32 with the value 0.5"), (".npy", [0, 1.0], None)):
         path = path.with_suffix(suffix)
         mask = np.tile(np.float32(values), (HEIGHT, WIDTH // 2))
         np.save(path, mask) if suffix == ".npy" else tifffile.imwrite(path, mask)
         seen, _ = inspect_mask(path, path.name, COMPETITION, mask_code(COMPETITION))
-        assert [(one.kind, one.found) for one in seen.problems] == ([("mask of fractions", found)] if found else [])
+        assert [(one.kind, one.found) for one in seen.problems] == ([("mask with fractions", found)] if found else [])

@@ -106,7 +106,7 @@ def test_a_log_of_another_kind_is_not_overwritten(tmp_path):
     (tmp_path / "log.csv").write_text("a,b\n1,2\n")
     outcome = run_lines(LOG, tmp_path)
     assert outcome.code == 2
-    assert "has other columns than reference," in outcome.error
+    assert "does not have the columns reference," in outcome.error
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_what_cannot_be_taken_is_refused(workshop, tmp_path, part, changes, word
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("broken.safetensors", "is not a whole safetensors file"), ("absent.safetensors", "there is no file")],
+    [("broken.safetensors", "is damaged or no safetensors file"), ("absent.safetensors", "there is no file")],
 )
 def test_a_file_that_is_no_network_is_refused(workshop, tmp_path, name, words):
     (tmp_path / "broken.safetensors").write_bytes(b"no network")
