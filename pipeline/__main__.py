@@ -66,7 +66,7 @@ def experiment_parser() -> Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command, which prints nothing but printable text; returns the exit code."""
+    """Runs one command, with control characters escaped in all that it prints; returns the exit code."""
     with printable_output():
         return _run(arguments)
 
@@ -76,7 +76,7 @@ def _run(arguments: Sequence[str]) -> int:
         code = dispatch(list(arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = report_end(error, arguments)
-        gc.collect()  # ends workers that load data in order, where the traceback of the error has kept them
+        gc.collect()  # ends data loading workers in order; the error's traceback kept them alive
     lost = lost_output()
     return code if lost is None or is_reader_gone(lost) else report_lost(lost, code, arguments)
 

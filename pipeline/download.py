@@ -142,7 +142,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: i
                 with zipped.open(member) as packed, open(path, "xb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
     except (*DAMAGED_ARCHIVE, OSError) as error:
-        if not isinstance(error, OSError) or error.errno is None:  # bz2 has no error of its own
+        if not isinstance(error, OSError) or error.errno is None:  # bz2 raises a plain OSError for damage
             raise UserError(f"{archive} is damaged: {error}. Remove it and start the same command again.") from error
         raise UserError(f"cannot unpack {archive} into {folder}: {error}") from error
 

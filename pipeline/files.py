@@ -80,7 +80,7 @@ def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
         if is_durable:
             sync_folder(path.parent)
     except BaseException as error:
-        with suppress(OSError):  # of the clean-up, which must not hide the first one
+        with suppress(OSError):  # an error of the clean-up must not hide the first one
             _remove(temporary)
         if isinstance(error, OSError) and (is_written or _is_about(error, temporary)):
             raise _as_user_error(error, path) from error
@@ -113,7 +113,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, shape: Any = object) -> Any:
-    """Returns the content of a JSON file; None where it cannot be read or has not the shape, see `fits`."""
+    """Returns the content of a JSON file; None if it cannot be read or does not have the shape, see `fits`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -199,7 +199,7 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
 
 
 def check_writable(folder: Path, variable: str = "") -> None:
-    """Refuses a folder in which no files can be written; one that is not there is judged by the nearest above it.
+    """Refuses a folder in which no files can be written; for a missing one, tests the nearest existing parent.
 
     Args:
         variable: of the environment, by which the user chooses the folder; "": there is none.
@@ -209,7 +209,7 @@ def check_writable(folder: Path, variable: str = "") -> None:
     """
     there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
     try:
-        with tempfile.TemporaryFile(dir=there):  # asking for permissions does not tell of read-only mounts
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not show read-only mounts
             return
     except OSError as error:
         other = f", or set {variable} to a folder that you can write to" if variable else ""
@@ -232,7 +232,7 @@ def existing_folder(path: Path | str) -> Path:
 
 @functools.cache
 def _machine() -> str:
-    """Returns a number that tells apart processes of one number on two machines: containers often have few numbers."""
+    """Returns a number of this machine, because processes of two machines (or containers) may have the same id."""
     return f"{zlib.crc32(platform.node().encode()):010d}"
 
 

@@ -242,12 +242,13 @@ def mean_scored(values: np.ndarray | Sequence[float], scored: Sequence[int] | No
 
 
 def image_parts(values_IC: np.ndarray, scored: Sequence[int] | None = None) -> np.ndarray:
-    """Returns what each image adds to a score of single images, float64 (I,); their mean over images is the score.
+    """Returns the part of each image in a score of single images, float64 (I,); the mean of the parts is the score.
 
-    The score is the mean over the scored classes of the mean over those images that have a value of the class. An
-    image's part is this score plus the image's deviations from the means of its classes, which count more where fewer
-    images have the class (the linearisation of the score). Of images that have all classes it is their own mean, and an
-    image without a value adds nothing to the score. All are NaN where no image has a value.
+    The score is a mean over the scored classes; that of a class is the mean over the images that have a value for it.
+    The part of an image is the score plus the image's deviations from the means of its classes, with more weight for
+    classes that fewer images have (the linearisation of the score). If all images have all classes, the part of an
+    image is its own mean. An image without any value has the score as its part. If no image has
+    a value, all parts are NaN.
 
     Args:
         values_IC: a score per image and class; NaN where an image has none.

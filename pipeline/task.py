@@ -89,8 +89,7 @@ class Loss(NamedTuple):
     Attributes:
         total: a scalar.
         terms: each term of the mix by name, unweighted and detached.
-        count: by what sums over the batch of all ranks were divided, if not by the number of samples: a scalar without
-            gradient, or 0 where there was nothing to count and they were divided by 1.
+        count: the divisor of sums over the batch of all ranks, if not the number of samples: a scalar; 0: it was 1.
     """
 
     total: Tensor
@@ -223,7 +222,7 @@ class Learning:
 class Task:
     """The functions of one task. Each field says what its function is given and returns.
 
-    Those of pseudo-labels are None of a task that cannot do this.
+    The functions for pseudo-labels are None if a task does not support them.
 
     Attributes:
         find_labels: (competition, folder) to plain values: what has to be found in the files of how labels are stored.

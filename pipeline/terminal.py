@@ -1,4 +1,4 @@
-"""What may be printed: text in which no character moves the cursor, changes colours, or reverses the direction.
+"""Escapes characters in printed text that would move the cursor, change colours or reverse the direction.
 
 Comments of configs, names of files, notes of uploads and answers of servers reach the terminal as they are. So what a
 command prints is cleaned where it leaves the process, not where it is put together. Standard library only.
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# Characters that are not shown but act: controls but line feed and tab, lone surrogates (of names that are not UTF-8),
-# separators of lines and paragraphs, and what changes the direction of writing.
+# Characters that act instead of being shown: controls except line feed and tab, lone surrogates (names that are not
+# UTF-8), separators of lines and paragraphs, and what changes the direction of writing.
 ACTING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -30,7 +30,7 @@ def printable(text: str) -> str:
 
 
 class PrintableStream:
-    """A stream that writes printable text to another one, and is that other one in all else."""
+    """A stream that writes printable text to another one, and otherwise behaves like it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 GIB = 1024**3
-# How names of one image differ in lists and on disks, and what makes them equal; in this order.
+# How the names of an image may differ between lists and disks, and how to make them equal; in this order.
 NAME_CHANGES: dict[str, Callable[[str], str]] = {
     "Unicode form": lambda name: unicodedata.normalize("NFC", name),  # macOS takes accents apart: NFD
     "invisible characters": lambda name: "".join(one for one in name if unicodedata.category(one) not in ("Cc", "Cf")),
@@ -67,7 +67,7 @@ def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
     """Returns the known words nearest to a misspelt one; case, underscores and dashes do not matter.
 
     Args:
-        cutoff: likeness from 0 to 1 below which a word is not near.
+        cutoff: similarity from 0 to 1 that a near word must have.
 
     >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
     ['MAX_LR']
@@ -109,7 +109,7 @@ def name_difference(name: str, other: str) -> str:
 
 
 def alike_names(names: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Returns for each unknown name the end of a message: the known name that is alike, and what differs, or "".
+    """Returns for each unknown name the end of a message: a similar known name and what differs, or "".
 
     >>> alike_names(["7.JPG", "9.jpg"], ["07.jpg"])
     {'7.JPG': '; there is 07.jpg (other letter case and leading zeros)', '9.jpg': ''}

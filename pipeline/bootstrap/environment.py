@@ -12,7 +12,7 @@ The first of these strategies that succeeds is used:
             change: `.venv` sees its packages and holds the others;
 - separate: `.venv` holds every package.
 
-With LOCKED=1 `.venv` holds what requirements.lock has, version by version, and the installer checks each file's hash.
+With LOCKED=1, `.venv` has exactly the versions in requirements.lock, and the installer checks the hash of each file.
 
 `.venv/unfinished` exists while an installer works: what a killed installer leaves behind is removed, not used.
 `.venv/lock` lets one start at a time install.

@@ -86,7 +86,7 @@ def installers(installation: Installation) -> Iterator[list[str]]:
     if is_whole and by_uv:
         yield by_uv
     pip = _pip_for(installation)
-    if is_whole and pip and not by_uv and not is_locked():  # this uv would come without a hash
+    if is_whole and pip and not by_uv and not is_locked():  # uv itself would be installed without a checked hash
         fetched = Path(target.executable).with_name("uv")
         if _succeeds([*pip, "install", "--quiet", "--retries", "1", *offline_options(), "uv"]):
             yield [str(fetched), "pip", "install", "--python", target.executable]

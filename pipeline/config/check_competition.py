@@ -59,7 +59,7 @@ def _classes(competition: Competition) -> Problems:
         yield "COLORS", f"found {len(colors)} colours for {num} classes; give one [red, green, blue] per class"
     if (twice := first_repeated(colors)) is not None:
         yield "COLORS", f"{list(twice)} is the colour of two classes; give each its own"
-    is_named = isinstance(competition.mask_values, dict) or competition.is_multilabel  # says below where it belongs
+    is_named = isinstance(competition.mask_values, dict) or competition.is_multilabel  # checked below
     if ignore is not None and not is_named and ignore != last and not num <= ignore <= 65535:
         expected = f"the last class ({last}) or a value outside the classes ({num} or more)"
         way = f"; {way_to_ignore(competition)}" if 0 <= ignore < last and num > least else ""

@@ -147,11 +147,11 @@ class ScoreOptions:
     """The numbers that some scores need.
 
     Attributes:
-        beta: of `fbeta`, `object_fbeta` and `box_fbeta`; below 1 a pixel, object or box that is wrong costs more than
-            one that is missed.
+        beta: of `fbeta`, `object_fbeta` and `box_fbeta`; below 1, a wrong pixel, object or box costs more than a missed
+            one.
         tolerance: of `boundary_f` and `surface_dice`, pixels.
         thresholds: of `mask_ap`, `object_ap` and `object_fbeta`: IoU above which a mask or object is a hit; of
-            `box_fbeta`: IoU from which on a box is one. Only boxes may have some below 0.5.
+            `box_fbeta`: the lowest IoU of a hit. Only boxes may have thresholds below 0.5.
     """
 
     beta: Annotated[float, Range(above=0)] = 1.0

@@ -37,7 +37,7 @@ from pipeline.files import (
 from pipeline.paths import INDEX
 from pipeline.task import Labels
 
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a network disk; then builders do not wait
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a network disk; builders then do not wait
 
 
 def build_store(
@@ -59,7 +59,8 @@ def build_store(
         labels: whose `read` returns uint8, height x width, or height x width x `planes`; of labels that are no pixels
             (`planes` 0) the store keeps what `values` returns.
         log: receives the announcement of the size before anything is written.
-        remote: where else stores are: taken from there where it is there, else uploaded.
+        remote: where stores are kept elsewhere. A store that is there is read from there; otherwise it is built here
+            and uploaded.
 
     Raises:
         UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.

@@ -1,12 +1,12 @@
-"""A file of pixels of which some chunks are on this disk, and the others are fetched when they are read.
+"""A file of pixels with some chunks on this disk; the others are fetched from elsewhere when they are read.
 
 On the disk it is a sparse file of the whole length, mapped into memory like that of any tile store, and beside it
-`<name>.chunks` with a byte for each chunk: THERE once it is written, so that it holds after a kill. After a power cut
-the disk may have the byte without the chunk: once the machine was started anew, a chunk is compared with its checksum
-before it is used again. Several processes may read the same file; each chunk is fetched by one of them.
+`<name>.chunks` with a byte for each chunk. The byte becomes THERE after the chunk is written, so a kill does no harm. A
+power cut may leave the byte without the chunk, so after a restart of the machine each chunk is compared with its
+checksum before it is used. Several processes may read the same file; each chunk is fetched by one of them.
 
-With a limit, chunks that were not used for the longest time are removed from the disk (holes are punched), and what is
-read is copied, since another process may remove it at any time.
+With a limit, the least recently used chunks are removed from the disk (by punching holes in the file). Values that are
+read are then copied, because another process may remove their chunks at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NUM_LOCKS = 64  # files; chunks share them
 MOST_AT_ONCE = 16  # chunks in one request
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # flags of Linux' fallocate
 MARKS, USED, BOOT, LOCKS = ".chunks", ".used", ".boot", "locks"
-ABSENT, THERE, UNSURE = range(3)  # marks of a chunk; UNSURE: it was there before the machine was started anew
+ABSENT, THERE, UNSURE = range(3)  # marks of a chunk; UNSURE: it was THERE before a restart of the machine
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -94,7 +94,7 @@ class CachedFile:
         return bool((self._marks[chunks.start : chunks.stop] == THERE).all())
 
     def _doubt(self) -> None:
-        """Makes all chunks unsure if the machine was started anew, or where that cannot be known."""
+        """Marks all chunks as UNSURE if the machine was restarted since, or if that is unknown."""
         boot = BOOT_ID.read_bytes() if BOOT_ID.exists() else b""
         with open(_beside(self.path, BOOT), "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -164,7 +164,7 @@ class CachedFile:
             ) from error
 
     def _make_room(self, wanted: range) -> None:
-        """Removes the chunks that were not used for the longest time, so that those which are wanted may come."""
+        """Removes the least recently used chunks to make room for the wanted ones."""
         there = np.flatnonzero(self._marks.copy())  # other processes change them, which numpy refuses
         new = sum(1 for chunk in wanted if not self._marks[chunk])
         too_many = len(there) + new - self.origin.most_chunks
@@ -190,7 +190,7 @@ class CachedFile:
 
 
 def make_cached(path: Path, num_bytes: int, num_chunks: int) -> None:
-    """Writes a file of the given length without content, and marks that say so."""
+    """Writes an empty sparse file of the given length, with all of its chunks marked as ABSENT."""
     for name, length in ((path, num_bytes), (_beside(path, MARKS), num_chunks), (_beside(path, USED), 8 * num_chunks)):
         with open(name, "wb") as file:
             file.truncate(length)
@@ -199,7 +199,7 @@ def make_cached(path: Path, num_bytes: int, num_chunks: int) -> None:
 
 
 def punch(file: int, offset: int, num_bytes: int) -> bool:
-    """Returns whether a part of a file could be given back to the disk; it reads as zeros then."""
+    """Frees the disk space of a part of a file, which then reads as zeros; returns whether that worked."""
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
     if fallocate is None:  # no Linux
         return False
@@ -208,7 +208,7 @@ def punch(file: int, offset: int, num_bytes: int) -> bool:
 
 
 def can_punch(folder: Path) -> bool:
-    """Returns whether the disk of a folder can take a part of a file back."""
+    """Returns whether the disk of a folder can free parts of a file."""
     path = folder / "punched"
     with open(path, "wb") as file:
         file.truncate(mmap.PAGESIZE)
@@ -218,7 +218,7 @@ def can_punch(folder: Path) -> bool:
 
 
 def _runs(chunks: Sequence[int]) -> Iterator[list[int]]:
-    """Yields chunks that follow each other, as many as are read at once.
+    """Yields groups of consecutive chunks, each small enough for one request.
 
     >>> list(_runs([1, 2, 5]))
     [[1, 2], [5]]

@@ -145,7 +145,7 @@ def ids_of_files(competition: Competition, folder: Path, template: str) -> list[
 
 
 def unreadable_names(ids: Sequence[str]) -> list[Problem]:
-    """Returns a problem for each file whose name cannot be an id in a table: a line break, or bytes of no character."""
+    """Returns a problem for each name that cannot be an id in a table: with line breaks, or bytes that are no text."""
     bad = [ascii(id)[1:-1] for id in ids if not id.isprintable()]
     return [make_problem("file name not text", name, "characters that cannot be printed") for name in bad]
 

@@ -1,4 +1,4 @@
-"""Which samples the contact sheet of a run shows, and with what words, whatever their labels are."""
+"""The samples and captions of a run's contact sheet, for labels of any kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.config.augmentation import Augmentation, Random
 from pipeline.data.image_source import to_rgb
 from pipeline.data.loaders import SampleKey
 
-CUTS = ("tile", "random_crop")  # which decide what is cut out, whatever else is on
+CUTS = ("tile", "random_crop")  # these choose the part of the image; they stay on
 SHOWN_ALONE = (
     *("vertical_flip", "quarter_turn", "random_crop", "mosaic", "cut_mix", "class_mix", "elastic", "grid_distortion"),
     *("optical_distortion", "gamma", "blur", "sharpen", "coarse_dropout", "mix_up"),
@@ -50,7 +50,7 @@ def sheet_of(dataset: Any, facts: Mapping[str, Any], number: int) -> Sheet:
 def each_alone(dataset: Any, keys: Sequence[SampleKey]) -> Iterator[tuple[str, np.ndarray, Any]]:
     """Yields config key, image and label of every option of `SHOWN_ALONE` that is on, applied without the others.
 
-    It is applied whatever its share of samples is.
+    The option is applied to each sample, whatever its PROBABILITY.
 
     Args:
         keys: of the sample that is drawn, and of a second one to be blended with.
@@ -62,7 +62,7 @@ def each_alone(dataset: Any, keys: Sequence[SampleKey]) -> Iterator[tuple[str, n
             chosen = {name: replace(own, probability=1.0) if isinstance(own, Random) else own}
             off = {other: replace(kind, enable=False) for other, kind in vars(rules).items() if other not in CUTS}
             alone = dataset.with_augmentation(replace(rules, **off | chosen))
-            # As torch loads a batch: samples may depend on the others of it.
+            # Loads both as torch loads a batch: a sample may depend on the others in its batch.
             load = getattr(alone, "__getitems__", lambda keys, alone=alone: [alone[keys[0]]])
             image, label, _ = load(keys)[0]
             yield name.upper(), image, label

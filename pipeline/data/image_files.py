@@ -108,7 +108,7 @@ class Files:
             for name in FIELD.findall(part):
                 *above, last = values.get(name, "").split("/")  # an id may begin with folders
                 for one in above:
-                    if set(one) & set("{}*"):  # no part of the template, whatever it looks like
+                    if set(one) & set("{}*"):  # text of an id, not a field of the template
                         own = "_" * (1 + max(map(len, known)))  # a field that there is not yet
                         known[own], one = one, f"{{{own}}}"
                     parts.append(one)

@@ -64,7 +64,7 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         UserError: the file is absent or does not decode.
     """
-    is_file = os.path.isfile(path)  # opening a pipe would wait for ever
+    is_file = os.path.isfile(path)  # opening a pipe would block forever
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | STORED_ORIENTATION) if is_file else None
     if image is None:
         raise changed_file(path, "an 8-bit RGB image")

@@ -34,7 +34,7 @@ _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
 _THUMBNAIL_PIXELS = 32 * 18
 _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
-MOST_LISTED = 20  # near-duplicates listed of a validation image; of blank tiles every pair is one
+MOST_LISTED = 20  # near-duplicates listed per validation image; every pair of blank tiles is one
 _DISTANCES_AT_ONCE = 2**22  # 16 MB
 _PAIRS_AT_ONCE = 512  # whose thumbnails are compared: 1 MB
 

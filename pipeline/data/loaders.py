@@ -196,7 +196,7 @@ def image_loader(
         batches: the sampler of training batches; or the size of batches of whole images, which come in the dataset's
             order, except that a batch holds images of one size.
         part: of whole images: which part of the batches, in their order, of how many parts of about one length.
-        time_out_s: a worker that is silent for so long hangs.
+        time_out_s: a worker that sends nothing for so long counts as hanging.
     """
     is_whole = isinstance(batches, int)
     num_workers = available_workers(num_workers, log)

@@ -1,4 +1,4 @@
-"""What samples made of several images have in common, whatever their labels are: where parts go, and blending."""
+"""Mosaic quarters and blending, for samples made of several images, with labels of any kind."""
 
 from __future__ import annotations
 

@@ -19,18 +19,18 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def by_shards(ranks: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns an order of samples that needs only some of the images at a time.
+    """Returns a random order of samples in which only about `window` images are in use at a time.
 
-    Neighbouring images form shards, SHARDS_AT_A_TIME of which have `window` images. The shards come in a random order,
-    and the samples of each are spread at random over as long as that many shards take; the end of the order continues
-    at its beginning. So at any time samples of about `window` images are mixed.
+    Neighbouring images form shards, so that SHARDS_AT_A_TIME shards have `window` images. The shards come in a random
+    order, and the samples of a shard are spread at random over the time that SHARDS_AT_A_TIME shards take. The order is
+    circular: what goes beyond its end continues at its beginning.
 
     Args:
         ranks: of each sample, the position of its image where images are stored.
-        window: images; where there are no more than that, the order is any.
+        window: number of images; with no more images than that, the order is fully random.
 
     Source: shuffling shards, and then within a buffer, as WebDataset (Aizman et al., "High Performance I/O For Large
-    Scale Deep Learning", 2019) and tf.data do; here without a state, so that an epoch can be entered anywhere.
+    Scale Deep Learning", 2019) and tf.data do; here without state, so that an epoch can be resumed anywhere.
 
     >>> ranks = np.repeat(np.arange(64), 2)  # two samples of each image
     >>> order = by_shards(ranks, 16, np.random.default_rng(0))

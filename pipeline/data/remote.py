@@ -1,7 +1,7 @@
 """Reads and writes files in object storage or on a network disk, through fsspec: s3://, gs://, https://, a path, ...
 
-In: an address, and for s3, gs and others the package that fsspec names. What may pass (a lost connection, a server that
-refuses or is slow, a cut or damaged answer) is tried again with growing pauses; what does not pass is an error at once.
+In: an address, and for s3, gs and others the package that fsspec names. Temporary faults (a lost connection, a
+server that refuses or is slow, a cut or damaged answer) are tried again with growing pauses; others end with an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 
-GIVE_UP_S = 240.0  # of trying
+GIVE_UP_S = 240.0  # after so long, a fault counts as permanent
 LOADER_TIME_OUT_S = 3600.0  # for a batch: a slow network is no fault, and a lost one is noticed here
 CHUNK_S, FILE_S = 60.0, 600.0  # for an answer: of a chunk that is 70 kB/s, of an index of a million images 200 kB/s
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
@@ -53,7 +53,7 @@ def read_file(address: str, give_up_s: float | None = None) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it cannot be read, or could not for so long.
+        UserError: it cannot be read, or not within `give_up_s`.
     """
     return _persist(address, lambda: _read(address, None, None, FILE_S), give_up_s)
 
@@ -67,7 +67,7 @@ def read_chunks(address: str, start: int, sizes: Sequence[int], checksums: Seque
         checksums: their CRC-32.
 
     Raises:
-        UserError: they cannot be read, could not for so long, or do not match their checksums.
+        UserError: they cannot be read, not within GIVE_UP_S, or do not match their checksums.
     """
     ends = np.cumsum([0, *sizes]).tolist()
 
@@ -124,16 +124,16 @@ def _open(address: str) -> tuple[Any, str]:
 
 def _read(address: str, start: int | None, end: int | None, within_s: float) -> bytes:
     system, path = _open(address)
-    # By name: that of s3 has a version before them.
+    # By name: s3fs has another argument (a version) before them.
     return system.cat_file(path, start=start, end=end, **({"timeout": within_s} if system.async_impl else {}))
 
 
 def _persist(address: str, act: Callable[[], Value], give_up_s: float | None = None) -> Value:
-    """Returns what `act` returns, which is tried again after a fault that may pass.
+    """Returns what `act` returns; repeats it after temporary faults.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: it cannot be done, or could not for so long.
+        UserError: the fault is permanent, or lasted for `give_up_s`.
     """
     give_up_at = time.monotonic() + (GIVE_UP_S if give_up_s is None else give_up_s)
     pause_s, num_damaged = FIRST_PAUSE_S, 0

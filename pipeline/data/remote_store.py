@@ -1,8 +1,8 @@
 """Tile stores that lie elsewhere (STORES_URL): uploaded once, and read through a cache on this disk.
 
 `STORES_URL/<key>/` has the files of the store and `chunks.json`, the checksums of their parts; `index.json` is written
-last. On this machine the store has its folder as if it had been built here, with `origin.json` and, instead of the
-pixels, sparse files, see `cached_file.py`. When everything has come, that folder is a tile store like any other.
+last. On this machine the store has a folder as if built here, with `origin.json` and, instead of the pixels, sparse
+files (see `cached_file.py`). When all chunks are there, the folder is an ordinary tile store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.wording import GIB, size
 
 CHUNK_BYTES = 4 * 2**20  # a multiple of every disk's blocks; at 20 ms and 1 Gbit/s more than half of the time is data
 READ_ONLY = ("http://", "https://")
-START_WITHIN_S = 60.0  # at the start somebody is waiting
+START_WITHIN_S = 60.0  # shorter at the start of a stage, where somebody may be waiting
 
 
 class Remote(NamedTuple):
@@ -48,7 +48,7 @@ def remote_of(folders: Folders) -> Remote | None:
 
 
 def upload(path: Path, remote: Remote, log: Callable[[str], None] = print) -> bool:
-    """Returns whether the finished store in a folder was uploaded; one that is there already is not.
+    """Uploads the finished store in a folder, unless it is there already; returns whether it was uploaded.
 
     Raises:
         UserError: it cannot be written there.
@@ -74,7 +74,7 @@ def upload(path: Path, remote: Remote, log: Callable[[str], None] = print) -> bo
 
 
 def attach(path: Path, remote: Remote, log: Callable[[str], None] = print) -> bool:
-    """Returns whether the store is there; folder `path` becomes its cache, with nothing in it yet.
+    """Returns whether the store is there; if so, makes the folder `path` its cache, still without chunks.
 
     Raises:
         UserError: the address cannot be reached, or has something else.
@@ -134,7 +134,7 @@ def _write_cache(
 def cached(path: Path, values: dict[str, np.ndarray]) -> dict[str, np.ndarray | CachedFile]:
     """Returns the mapped files of a store by their names; those of a store that lies elsewhere fetch what is read.
 
-    Where everything has come, they are the mapped files themselves.
+    If all chunks are on this disk, they are the mapped files themselves.
     """
     if not (path / ORIGIN).exists():
         return dict(values)

@@ -74,7 +74,7 @@ def make_split(
 
 
 def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
-    """Returns what to type instead of a split that was refused; each is tried, so that none is refused in turn."""
+    """Returns what to type instead of a refused split; each setting is tried first, so that none of them is refused."""
     ways: dict[str, str] = {}
     for kind, folds in (("sequence", None), ("slice", None), ("kfold", num_folds), ("kfold", 2)):
         with contextlib.suppress(UserError):

@@ -1,6 +1,6 @@
-"""Reads the tables that a run has written, as they were written: an image may be called `NA`, `007` or `1e5`.
+"""Reads the tables of a run with every cell as written: an image may be called `NA`, `007` or `1e5`.
 
-The one place that reads a CSV with pandas, which by itself turns such cells into nothing, 7 and 100000.0. Lists of a
+The only place that reads a CSV with pandas, which by default turns such cells into NaN, 7 and 100000.0. Lists of a
 competition are read by `csv_file.py`.
 """
 

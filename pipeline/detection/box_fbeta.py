@@ -4,8 +4,8 @@ In: which detections of a class hit a box, by image and at each IoU of THRESHOLD
 and a threshold.
 
 At one IoU it is (1 + beta²) h / (beta² t + k), of h hits, t labelled boxes and k detections; at several it is their
-mean. Crowds, and detections in them, count nowhere. A detection takes its box before all that have a lower score, so
-leaving out the lowest ones changes no other hit: one matching serves all thresholds.
+mean. Crowds, and detections in them, are not counted. Detections are matched from the highest score down, so dropping
+those with the lowest scores changes no other hit, and one matching serves all score thresholds.
 
 Letters: I images, C classes, N detections of a class, T thresholds of IoU.
 
@@ -90,7 +90,7 @@ def fbeta_of(counted: Tally, beta: float) -> float:
 
 
 def fbeta_parts(counted: Tally, beta: float) -> np.ndarray:
-    """Returns what each image adds to the F-beta of a class, float64 (I,), of a class that has one.
+    """Returns the part of each image in the F-beta of a class that has one, float64 (I,).
 
     Their mean is the F-beta. It is the linearisation of a ratio of two sums, whose spread gives the interval.
 
@@ -108,7 +108,7 @@ def fbeta_parts(counted: Tally, beta: float) -> np.ndarray:
 def fbeta_curve(hits: Hits, beta: float = 1.0) -> np.ndarray:
     """Returns the F-beta of detections with at least the score of each one, float64 (N,).
 
-    It is 0 for all but the last of equal scores, as these are kept together.
+    Detections with equal scores are kept or dropped together, so all but the last of them have 0.
 
     >>> hits = Hits(np.array([0.9, 0.7, 0.7, 0.3]), np.array([[1, 0, 1, 0]], bool), np.zeros((1, 4), bool), 2)
     >>> fbeta_curve(hits).round(2).tolist()
@@ -120,9 +120,9 @@ def fbeta_curve(hits: Hits, beta: float = 1.0) -> np.ndarray:
 
 
 def best_threshold(parts: Sequence[Hits], beta: float) -> float:
-    """Returns the score from which on detections are kept for the highest F-beta; 0 where none gives one above 0.
+    """Returns the score threshold with the highest F-beta; 0 if no threshold has one above 0.
 
-    Among equal ones it is the highest score.
+    Of several, it is the highest.
     """
     hits = pooled(parts)
     curve_N = fbeta_curve(hits, beta)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from pipeline.config.schema import Model
 
-CROWD_SHARE = 0.5  # of a position's area, from which on it is in a crowd
+CROWD_SHARE = 0.5  # of a position's area; with at least so much of it inside, it is in a crowd
 
 
 class Dense(NamedTuple):
@@ -117,8 +117,8 @@ def targets_to(targets: BoxTargets, device: torch.device) -> BoxTargets:
 def in_crowds(xyxy_A4: Tensor, targets: BoxTargets) -> Tensor:
     """Returns which positions of each image lie in one of its crowds, bool (B, A).
 
-    A position is in a crowd if at least half of its box is. Without an object of its own it is not trained on: what the
-    network finds there may be right, as objects of a crowd have no boxes.
+    A position is in a crowd if at least half of its box is. The losses ignore it, unless it has an object of its own: a
+    detection there may be right, because the objects of a crowd have no boxes.
 
     Args:
         xyxy_A4: the box of each position, in pixels of the frames: an anchor, or the cell of a grid.

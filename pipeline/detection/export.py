@@ -1,7 +1,7 @@
 """A trained network for boxes as ONNX for other programs, with the code that decodes its outputs.
 
-The file has the outputs of the heads at all positions. Boxes come from them by a few lines of NumPy, see `example_of`:
-in the file, the anchors of a frame would be constants, and it would take images of one size only.
+The file has the outputs of the heads at all positions. A few lines of NumPy decode them (see `example_of`). Decoded
+inside the file, the anchors would be constants, and the file would accept images of one size only.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class ClassFit(NamedTuple):
     Attributes:
         least: fitted on all images.
         before: the F-beta of all detections.
-        after: that with thresholds which were fitted on other images.
+        after: the F-beta with thresholds that were fitted on other images.
         gain: from `before` to `after`.
-        in_sample: the gain by `least` on the images that it was fitted on.
+        in_sample: the gain with `least` on the images that it was fitted on.
     """
 
     least: float

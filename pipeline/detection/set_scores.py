@@ -23,7 +23,7 @@ def set_scores(
     competition: Competition,
     monitor: str = "valid_loss",
 ) -> dict[str, np.ndarray]:
-    """Returns each score's value per class, float64 (C,): the APs, and F-beta where it is SCORE or is watched.
+    """Returns each score's value per class, float64 (C,): the APs, and F-beta if SCORE or MONITOR is it.
 
     Args:
         scores: COCO's, of the same images.

@@ -71,7 +71,7 @@ def valid_data(run: Run, folder: Path | None, rows: pd.DataFrame) -> WholeImages
 def draw_samples(run: Run, dataset: BoxDataset) -> None:
     """Draws augmented samples of the first epoch, the fit of the anchors, and the tiles of each set on one image.
 
-    Below the samples comes one of each of the further options that are on, as if it alone were, always.
+    Below the samples is one for each further option that is on, with this option always applied and the others off.
     """
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
     facts = read_json(run.paths / IMAGES) or PLAIN

@@ -291,14 +291,14 @@ def _needs(request: Request) -> dict[str, int]:
 
 
 class _End(NamedTuple):
-    """When a session's time is over, by a clock that the process which is told it reads, too."""
+    """When a session's time is over, by a clock that the receiving process can read, too."""
 
     clock: Callable[[], float]
     at: float
 
 
 def _end_of(stop: Stop | None, is_here: bool = True) -> _End | None:
-    """Returns when a stop's time is over: on this machine by the clock that nobody sets, on others by the time."""
+    """Returns when a stop's time is over: on this machine by the monotonic clock, on others by the time of day."""
     if stop is None or stop.deadline is None:
         return None
     clock = time.monotonic if is_here else time.time

@@ -77,7 +77,7 @@ class LocalPool:
 
 
 def _begin_process(cards: SimpleQueue, begin: Callable[[str | None], None]) -> None:
-    # Otherwise it would train on, hold its run, and wait for more for ever.
+    # Otherwise it would go on training, keep its run locked, and then wait for work forever.
     end_with(multiprocessing.parent_process().pid, is_joined=False)
     own = cards.get()
     if own is not None:

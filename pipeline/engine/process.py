@@ -1,8 +1,8 @@
 """What a process of the command line sets up first: text in UTF-8, and output that never ends a run.
 
-Python raises where a line cannot be printed: the reader has gone (`| head`), the disk of a log is full, the terminal
-was closed. That would end hours of training for a line of its log. Here the line is lost and the work goes on; who
-prints a result asks `lost_output` at the end.
+Python raises an exception when a line cannot be printed: the reader has ended (`| head`), the disk of a log is full, or
+the terminal was closed. One such line would end hours of training. Here the line is lost and the work continues; a
+command whose result is its output asks `lost_output` at the end.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ UTF8_MODE = "PYTHONUTF8"
 
 
 def use_utf8() -> None:
-    """Starts this program again where the locale is not UTF-8, as with LC_ALL=C: names of files would not be found."""
+    """Starts this program again if the locale is not UTF-8, such as LC_ALL=C, which would change names of files."""
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get(UTF8_MODE) != "1":
-        os.environ[UTF8_MODE] = "1"  # processes that are started from here need it, too
+        os.environ[UTF8_MODE] = "1"  # for processes that this one starts
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 class Output(io.FileIO):
-    """A descriptor whose writes do not fail: what cannot be written is lost.
+    """A file descriptor whose writes never raise: what cannot be written is lost.
 
     Attributes:
         error: of the first write that failed; None: all was written.
@@ -35,9 +35,9 @@ class Output(io.FileIO):
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes what can be written; returns how many bytes of `data` are dealt with."""
+        """Writes what can be written; returns how many bytes of `data` are written or lost."""
         try:
-            while (written := super().write(data)) is None:  # a pipe that another program has set not to wait
+            while (written := super().write(data)) is None:  # a pipe that another program has set to non-blocking
                 select.select([], [self], [])
         except OSError as error:
             self.error = self.error or error
@@ -46,10 +46,10 @@ class Output(io.FileIO):
 
 
 def keep_output_going() -> None:
-    """Makes standard output and error go on after an error, and opens those of the standard files that are closed.
+    """Makes standard output and error ignore errors, and opens standard files that are closed.
 
-    A descriptor that stays closed would be that of the next file that is opened, and messages of libraries would be
-    written into it. Characters that the encoding of a stream does not have are written as escapes.
+    The next file that is opened would get the number of a closed descriptor, and messages of libraries would be written
+    into it. Characters that the encoding of a stream does not have are written as escapes.
     """
     for descriptor in range(3):
         try:
@@ -75,7 +75,7 @@ def keep_output_going() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Returns why a part of standard output was lost, or would be now since nobody reads it; or None."""
+    """Returns why a part of standard output was lost, or would be lost now because nobody reads it; else None."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if not isinstance(raw, Output):
@@ -88,5 +88,5 @@ def lost_output() -> OSError | None:
 
 
 def is_reader_gone(error: OSError) -> bool:
-    """Returns whether the output was lost since nobody reads any more, which is no fault: `./run.sh list | head`."""
+    """Returns whether the output was lost because its reader has ended, which is no fault: `./run.sh list | head`."""
     return error.errno == errno.EPIPE

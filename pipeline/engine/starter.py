@@ -1,4 +1,4 @@
-"""A process ends with the one that started it, whatever it is doing, also while torch is loaded for a minute."""
+"""Ends a process when the one that started it has ended, also while it loads torch, which may take a minute."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def end_with(starter: int, is_joined: bool) -> None:
 
     Args:
         starter: its process id.
-        is_joined: whether the thread that started this process waits for its end. Then Linux ends it at once, even
-            where a package that is being loaded lets no other thread run; Linux goes by that thread.
+        is_joined: whether the thread that started this process waits for its end. If so, Linux kills this process when
+            that thread ends, even while the import of a package blocks all other threads here.
     """
     if is_joined and sys.platform == "linux":
         ctypes.CDLL(None).prctl(END_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)

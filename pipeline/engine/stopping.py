@@ -129,7 +129,7 @@ class Stop:
             self._is_deferred = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        # A closed terminal sends SIGHUP, its shell too, and systemd adds one to SIGTERM: it never asks for more.
+        # One closed terminal may cause several SIGHUPs, and systemd sends one after SIGTERM: not a second request.
         is_same = time.monotonic() < self._ignored_until or (number == signal.SIGHUP and self.has_signal)
         if is_same:
             return
@@ -142,7 +142,7 @@ class Stop:
 
 
 def take_signals(receive: Callable[[int, FrameType | None], None]) -> None:
-    """Has `receive` called with each signal; a program that was started by `nohup` goes on ignoring SIGHUP."""
+    """Has `receive` called with each signal; a program started by `nohup` continues to ignore SIGHUP."""
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, receive)

@@ -26,7 +26,7 @@ def score_interval(record: Record) -> Interval | None:
 
 
 def _interval_of(record: Record, name: str) -> Interval | None:
-    """Returns the interval of a score of single images from what each adds to it; None where they do not have it."""
+    """Returns the interval of a score of single images, from each image's part in it; None if images lack the score."""
     metrics, columns = record.metrics, record.per_image
     mean, names = metrics.mean(name), [f"{name}_{own}" for own in metrics.scored]
     if mean is None or not columns.get("id") or not set(names) <= set(columns):

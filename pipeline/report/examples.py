@@ -1,4 +1,4 @@
-"""The images that a run's scores rank: the best, median and worst ones that its panels show.
+"""Chooses the best, median and worst images of a run, which its panels show.
 
 In: the columns of per_image.csv. Out: ids.
 """

@@ -1,6 +1,6 @@
-"""How plots write names that users chose: as plain text, in a typeface that has the letters, and cut where too long.
+"""Names chosen by users in plots: shown as plain text, in a font that has their letters, and shortened if too long.
 
-matplotlib reads $...$ as formulas, and draws a box and warns for each letter that its typeface lacks. Names of classes,
+matplotlib reads $...$ as formulas, and draws a box and warns for each letter that its font lacks. Names of classes,
 runs and phases may have any letter, so each text of a figure passes `make_legible` before it is drawn. Letters come
 from the plots' own typeface, then from any installed one; what none has is written as an escape sequence.
 """
@@ -16,10 +16,10 @@ from tqdm import tqdm
 from pipeline.terminal import printable
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib
-PLACEHOLDERS = "Last Resort"  # likewise: it has a box for every letter there is
+PLACEHOLDERS = "Last Resort"  # likewise; it has only a box for each letter
 MOST_LETTERS, MOST_OF_A_NAME = 70, 32  # of a title, and of a name at an axis, in the plot or in a legend
-END_LETTERS = 10  # kept behind the cut: names of long paths and series differ there, and legends have a number
-NOTED: list[str] = []  # the letters that this process has noted to be missing: one line is enough
+END_LETTERS = 10  # kept after the cut: long paths and names of series differ there, and legends end with a number
+NOTED: list[str] = []  # the missing letters that this process has logged: one line is enough
 
 
 def make_legible(figure: Any) -> None:
@@ -125,7 +125,7 @@ def _escaped(text: str, letters: frozenset[str]) -> str:
 
 
 def _missing(text: str) -> frozenset[str]:
-    """Returns the letters of a text that the plots' own typeface lacks, and those that are none; a new line is one."""
+    """Returns the letters of a text that the plots' own font lacks or that cannot be printed, except new lines."""
     if text.isascii() and text.isprintable():
         return frozenset()
     own = _letters_of(_own_file())
@@ -141,7 +141,7 @@ def _own_file() -> str:
 
 @functools.cache
 def _letters_of(path: str) -> frozenset[int]:
-    """Returns the letters that a file has; none where it is a font of pictures, or cannot be read."""
+    """Returns the letters that a file has; none if it is a bitmap font or cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

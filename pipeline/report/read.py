@@ -1,6 +1,6 @@
 """The small files of a run as columns and records, and how values are shown.
 
-A file that is damaged, or not of the form that `shapes.py` lists, is read as one that is not there.
+A file that is damaged, or does not have the form that `shapes.py` lists, is read as if it were missing.
 
 Needs neither pandas nor NumPy, so that `./run.sh list` stays quick.
 """
@@ -80,7 +80,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def damaged_files(run_folder: Path, names: Iterable[str]) -> list[str]:
-    """Returns those of a run's files that are there and cannot be read."""
+    """Returns the names of a run's files that exist but cannot be read."""
     readers = {".csv": read_columns, ".yaml": read_config, ".json": partial(read_json, kind=object)}
     there = (name for name in names if os.path.lexists(run_folder / name))
     return [name for name in there if readers[Path(name).suffix](run_folder / name) is None]

@@ -1,8 +1,7 @@
 """What each small file of a run must hold so that it can be read: the keys of JSON files, the columns of tables.
 
 Another run's file may be empty, cut off or edited by hand. It is checked once, where it is read (`report/read.py`);
-what does not fit counts as damaged, so that no reader of its content meets a wrong type. Only what readers rely on is
-listed.
+content that does not fit counts as damaged, so that no reader gets a wrong type. Only keys that readers use are listed.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ TABLES: Mapping[str, Table] = {
 
 
 def of_file(path: Path, known: Mapping[str, Any]) -> Any:
-    """Returns what is said of a file of a run, by its name or that of its folder; None where nothing is.
+    """Returns the entry for a file of a run, by its name or that of its folder; None if there is none.
 
     >>> of_file(Path("runs/ExpAAB/scenes/best.json"), {"scenes": 1, "best.json": 2, "scenes/list.json": 3})
     1

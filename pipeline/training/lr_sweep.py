@@ -183,7 +183,7 @@ def write_sweep(run: Run, points: Sequence[Point], untrained: float = math.inf) 
     """Writes `lr_sweep.csv` and `lr_sweep.json`, and logs the suggestions.
 
     Args:
-        untrained: the validation loss before the first step; not finite: not known.
+        untrained: the validation loss before the first step; not finite: unknown.
     """
     config = run.loaded.config
     curves = curves_of(points, config.sweep.smoothing)

@@ -1,4 +1,4 @@
-"""A network as an ONNX file for other programs, which is compared with the network before it counts as written.
+"""Writes a network as an ONNX file for other programs, and compares the file with the network before keeping it.
 
 In: a network with its weights on the CPU. Out: `network.onnx`, whose outputs onnxruntime computes as torch does.
 """
@@ -45,7 +45,7 @@ class ExportedFiles(NamedTuple):
 
 
 class Exported(nn.Module):
-    """A network from pixel values to tensors, so that nobody has to know how the pixels were normalized.
+    """A network with its normalization: from pixel values to the tensors of its outputs.
 
     Args:
         tensors: (outputs of the network) to a tensor for each of `names`.
@@ -87,7 +87,7 @@ def export_onnx(network: Exported, sizes: Sizes, size: tuple[int, int], path: Pa
         width) of the only images that it takes, or None.
 
     Raises:
-        UserError: neither exporter writes a file with the network's outputs; with what each said.
+        UserError: neither exporter writes a file with the network's outputs; has the error of each.
         ImportError: onnx, onnxruntime or onnxscript is not installed.
     """
     step, reasons = sizes.multiple, []
@@ -158,7 +158,7 @@ def _image(network: Exported, shape: tuple[int, int, int]) -> Tensor:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn of each constant and log whole graphs; what counts is whether the file is right."""
+    """Silences the exporters, which warn of each constant and log whole graphs; the file itself is checked."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -149,8 +149,8 @@ def accumulated(
 ) -> tuple[list[Loss], list[float]]:
     """Adds up the gradients of those of a batch's parts that this process computes; returns their losses and shares.
 
-    The gradient is that of the whole batch. Where its loss is divided by a count, that is known only after the last
-    part: till then parts are weighted relative to the first one.
+    The gradient is that of the whole batch. If the loss is divided by a count, the count is known only after the last
+    part; until then, parts are weighted relative to the first one.
     """
     learner.optimizer.zero_grad(set_to_none=True)
     images_BHWC, labels = batch

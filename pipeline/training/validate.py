@@ -169,7 +169,7 @@ def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Crite
             scaling = scaling_of(network, learner.config.model.encoder)
             outputs = learning.whole(network, normalise(images_BHWC, scaling))
         losses.append(criterion(outputs, labels))
-    # A window counts as an image here, as few are chosen of each.
+    # A window counts as an image here, because few windows of each image are chosen.
     weights, divisor = weights_of(losses, [len(batch.images) for batch in batches])
     return float(sum(float(loss.total) * weight for loss, weight in zip(losses, weights, strict=True)) / divisor)
 

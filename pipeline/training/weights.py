@@ -1,7 +1,7 @@
-"""Which tensors of a file may fill a network: of the same name, shape and kind, with values that are numbers.
+"""Checks that the tensors of a file have the names, shapes, kinds and finite values that a network needs.
 
-`load_state_dict` of torch copies whatever has the right shape, and casts it: int8 weights of a quantised network would
-become large floats without a word. So every file of weights is compared with the network here before it is used.
+torch's `load_state_dict` copies and casts every tensor of the right shape: int8 weights of a quantised network would
+silently become large floats. So every file of weights is compared with the network here before it is used.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
 
 def refuse_unfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
-    """Refuses weights that are not those of a network with other values.
+    """Refuses weights whose names, shapes or kinds are not exactly those of a network.
 
     Args:
         state: the weights that were read.
@@ -85,9 +85,9 @@ def refuse_unfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin:
 
 
 def refuse_other_kinds(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
-    """Refuses weights whose tensors, of whatever shape, are not of the kind of those of a network.
+    """Refuses weights whose tensors are not of the same kind as those of a network; shapes may differ.
 
-    Names that only one of both has do not matter.
+    Names that only one of the two has are ignored.
 
     Raises:
         UserError: names the first tensor, what it is and what is expected.
@@ -100,7 +100,7 @@ def refuse_other_kinds(state: Mapping[str, Tensor], own: Mapping[str, Tensor], o
 def why_other_kind(tensor: Tensor, own: Tensor) -> str | None:
     """Returns why the values of a tensor cannot be those of one of a network; None where they can.
 
-    Floats of half the width are taken, as float32 holds each of their values.
+    float16 and bfloat16 are accepted, because float32 has each of their values.
 
     >>> why_other_kind(torch.zeros(2, dtype=torch.int8), torch.zeros(2))
     'is int8, expected float32; use weights that are not quantised or converted'

@@ -201,7 +201,7 @@ def starting_weights(run: Run) -> Sources:
 
 
 def lacks_tiles(run: Run) -> bool:
-    """Returns whether a tile store is gone from the scratch folder, and not where STORES_URL says either."""
+    """Returns whether a tile store is missing both in the scratch folder and in STORES_URL."""
     stores = [tile_store(run), *([pseudo_tile_store(run)] if run.loaded.has_pseudo_labels else [])]
     return not all(is_at_hand(run, store) for store in stores)
 

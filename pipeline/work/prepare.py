@@ -61,7 +61,7 @@ def prepare(run: Run) -> None:
 
 
 def _check_sides(run: Run, catalog: pd.DataFrame, present: np.ndarray, split: pd.DataFrame) -> None:
-    """Refuses a split with nothing to learn on one side or nothing to score on the other.
+    """Refuses a split without labels in its training or its validation images.
 
     Args:
         present: bool, images x classes: which classes each image shows.

@@ -25,7 +25,7 @@ def testset(run: Run) -> None:
     is_hidden = run.loaded.config.datasets.test_directory is not None
     number_format = (read_json(run.paths / IMAGES) or {}).get("dtype")
     catalog, problems = build_test_catalog(competition, folder, is_hidden, number_format)
-    if sample is not None and sample.exists() and not sample.is_file():  # opening a pipe would wait for ever
+    if sample is not None and sample.exists() and not sample.is_file():  # opening a pipe would block forever
         problems.append(make_problem("not a file", sample.name, "a folder, device, pipe or socket"))
     elif sample is not None:
         form = format_of(competition)

@@ -118,8 +118,8 @@ def test_a_loss_that_still_falls_at_the_last_rate_is_warned_of():
 @pytest.mark.parametrize(
     ("losses", "fix"),
     [
-        ([5e8, 6e8, 9e8, 1e9], "lower SWEEP.START_LR 0.0001"),  # beyond every rate that trains
-        ([7.0], "lower SWEEP.START_LR 0.0001"),  # it broke off after the first step
+        ([5e8, 6e8, 9e8, 1e9], "lower SWEEP.START_LR (now 0.0001)"),  # beyond every rate that trains
+        ([7.0], "lower SWEEP.START_LR (now 0.0001)"),  # it broke off after the first step
         ([1.002 - step / 1e5 for step in range(61)], "raise SWEEP.END_LR"),  # below every rate that trains
     ],
 )
@@ -127,7 +127,7 @@ def test_where_no_rate_trains_the_suggestions_are_said_to_mean_nothing(losses, f
     points = [Point(repeat, step, LRS[step], loss, loss) for repeat in (0, 1) for step, loss in enumerate(losses)]
     (warning,) = evaluate_curves(curves_of(points, smoothing=0.3), 3e-3, end_lr=LRS[-1], untrained=1.0)["warnings"]
     assert warning.startswith("no learning rate lowers the validation loss (1 before training, ")
-    assert warning.endswith(f" at best), so the suggestions mean nothing; {fix}")
+    assert warning.endswith(f" at best), so do not use the suggestions; {fix}")
     good = [Point(0, step, LRS[step], loss, loss) for step, loss in enumerate(curve(1e-2, 0.3))]
     assert evaluate_curves(curves_of(good, smoothing=0.3), 3e-2, untrained=1.0)["warnings"] == []
 

@@ -1,4 +1,4 @@
-"""The first function of a rank's process: from then on it ends with its starter, though torch is not loaded yet."""
+"""The first function of a rank's process. From here on the process ends with its starter, also while it loads torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.engine.starter import end_with
 
 
 def begin(connection: Connection, starter: int) -> None:
-    """Is a rank, of which the connection first has the `Task`; receiving that loads the packages.
+    """Runs a rank. First receives its `Task` from the connection, which loads the packages.
 
     Args:
         starter: the process that waits for the rank.
