@@ -15,8 +15,7 @@ not overlap, none (distance from 16, correlation to 0.886).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import map_files
+from pipeline.data.listed import MOST_LISTED
 from pipeline.files import DAMAGED_ARCHIVE, atomic_path
 
 MAX_DISTANCE = 10
@@ -34,7 +34,6 @@ _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
 _THUMBNAIL_PIXELS = 32 * 18
 _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
-MOST_LISTED = 20  # near-duplicates listed per validation image; every pair of blank tiles is one
 _DISTANCES_AT_ONCE = 2**22  # 16 MB
 _PAIRS_AT_ONCE = 512  # whose thumbnails are compared: 1 MB
 
@@ -110,15 +109,6 @@ def _nearest_alike(
                 if len(found) >= MOST_LISTED:
                     break
             yield [(row, int(distances[row])) for row in found[:MOST_LISTED]]
-
-
-def is_capped(valid_ids: Iterable[str]) -> bool:
-    """Returns whether a list of pairs, by their valid_id, may leave out some: one image has `MOST_LISTED` or more.
-
-    >>> is_capped(["a"] * 19 + ["b"] * 19), is_capped(["a"] * 20)
-    (False, True)
-    """
-    return max(Counter(valid_ids).values(), default=0) >= MOST_LISTED
 
 
 def nearest(signatures: Signatures, image_id: str, ids: Collection[str], count: int) -> list[tuple[str, float]]:

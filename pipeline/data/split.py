@@ -76,12 +76,14 @@ def make_split(
 def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
     """Returns what to type instead of a refused split; each setting is tried first, so that none of them is refused."""
     ways: dict[str, str] = {}
-    for kind, folds in (("sequence", None), ("slice", None), ("kfold", num_folds), ("kfold", 2)):
+    whole = (("sequence", None), ("slice", None)) if num_folds is None else ()  # else one of several folds is wanted
+    for kind, folds in (*whole, ("kfold", num_folds), ("kfold", 2)):
         with contextlib.suppress(UserError):
             if (kind, folds) != (by, num_folds) and kind not in ways:
                 _sides(catalog, present, kind, index, folds)
-                key = "" if folds == num_folds else f" DATASETS.SPLIT.FOLDS={folds or 'null'}"
-                ways[kind] = f"DATASETS.SPLIT.BY={kind}{key}"
+                ways[kind] = f"DATASETS.SPLIT.BY={kind}" + (
+                    f" DATASETS.SPLIT.FOLDS={folds}" if folds != num_folds else ""
+                )
     are_split = "sequence" not in ways and catalog["sequence"].nunique() > 1
     about = " (optimistic scores: frames of a sequence are on both sides)" if are_split else ""
     words = f"These images can be split with {' or '.join(ways.values())}{about}."

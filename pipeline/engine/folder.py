@@ -43,7 +43,7 @@ LOCK_LAYOUTS = {
 }
 
 
-FOLDERS = (PLOTS, PANELS, SCENES, HPARAMS, PROVENANCE, GALLERY, CROPS, CANDIDATES, EVENTS, REPLACED, PSEUDO_LABELS)
+FOLDERS = (PLOTS, PANELS, SCENES, HPARAMS, PROVENANCE, GALLERY, CROPS, CANDIDATES, REPLACED, PSEUDO_LABELS)
 FOLDERS += (STREAM, *(folder for path in PROBS.values() for folder in (os.path.dirname(path), path)))
 
 FILE_SUFFIXES = (".ckpt", ".csv", ".json", ".npz", ".html", ".yaml")

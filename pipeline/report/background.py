@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config.plan import Phase
-from pipeline.data.leakage import is_capped
+from pipeline.data.listed import is_capped
 from pipeline.report.boxes import anchors_part
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed

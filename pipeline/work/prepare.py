@@ -10,7 +10,8 @@ import pandas as pd
 from pipeline.data.catalog import build_train_catalog, find_notices, write_table
 from pipeline.data.image_facts import describe, measure
 from pipeline.data.image_source import ImageSource
-from pipeline.data.leakage import MOST_LISTED, is_capped, near_duplicates
+from pipeline.data.leakage import near_duplicates
+from pipeline.data.listed import MOST_LISTED, is_capped
 from pipeline.data.problems import format_problems
 from pipeline.data.split import SLICES, make_split
 from pipeline.engine.run import Run

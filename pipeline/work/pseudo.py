@@ -11,7 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.data.catalog import write_table
-from pipeline.data.leakage import MOST_LISTED, near_pairs
+from pipeline.data.leakage import near_pairs
+from pipeline.data.listed import MOST_LISTED
 from pipeline.data.loaders import available_workers
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run

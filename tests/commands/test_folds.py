@@ -124,7 +124,8 @@ def test_folds_that_the_images_do_not_have_are_refused_before_anything_is_traine
     assert (
         "fold 0 and 4 more: refused: 5 folds of whole sequences need 5 sequences or more, but there are only 3" in out
     )
-    assert "Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS), or DATASETS.SPLIT.BY=kfold" in out
+    assert "Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS)." in out
+    assert "These images can be split with DATASETS.SPLIT.BY=kfold (optimistic scores" in out
     assert not list(runs().glob("demo*/.stages/*.json")) and not list(configs.glob("demo-*folds.yaml"))
 
 

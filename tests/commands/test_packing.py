@@ -41,8 +41,8 @@ def finish(runs: Path, name: str, train_s: float, evaluate_s: float = 0.0, timin
 def begin(runs: Path, name: str, epochs: int) -> None:
     """Writes what a run leaves that was stopped after so many epochs."""
     (runs / name).mkdir(parents=True)
-    rows = "".join(f"{epoch},1.0\n" for epoch in range(epochs + 1))
-    (runs / name / "history.csv").write_text(f"epoch,valid_loss\n{rows}")
+    rows = "".join(f"{epoch},flat,0.1,1.0\n" for epoch in range(epochs + 1))
+    (runs / name / "history.csv").write_text(f"epoch,phase,lr,valid_loss\n{rows}")
 
 
 def begun(packer: Packer) -> list[str]:

@@ -43,7 +43,9 @@ def runs(new_run) -> dict[str, Path]:  # noqa: F811
     _, begun = new_run("ExpAAC")
     head, rows = make_history(3, 0)
     write_csv(begun / "history.csv", head, rows)
-    (begun / ".stages" / "train.begun.json").write_text(json.dumps({"settings": {"SOLVER.PLAN": [{"epochs": 9}]}}))
+    (begun / ".stages" / "train.begun.json").write_text(
+        json.dumps({"seconds": 0.0, "settings": {"SOLVER.PLAN": [{"epochs": 9}]}})
+    )
     return {"ExpAAB": done, "ExpAAC": begun}
 
 

@@ -15,17 +15,16 @@ from hypothesis import strategies as st
 from pipeline.config.load import load_competition
 from pipeline.data.leakage import (
     MAX_DISTANCE,
-    MOST_LISTED,
     Signatures,
     alike_pairs,
     correlations,
     difference_hash,
     hamming_distances,
-    is_capped,
     near_duplicates,
     nearest,
     read_signatures,
 )
+from pipeline.data.listed import MOST_LISTED, is_capped
 from pipeline.data.split import make_split
 from pipeline.demo.write import generate
 from pipeline.segmentation.task import SEGMENTATION

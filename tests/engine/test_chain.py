@@ -513,8 +513,11 @@ def test_a_full_disk_is_refused_from_the_first_byte_on(bench):
 
 
 def test_a_refusal_that_cannot_be_kept_for_the_report_is_still_the_one_that_is_told(bench):
-    (bench.paths / REFUSAL).mkdir(parents=True)
-    stages = (replace(bench.stages()[0], function=refuse), *bench.stages()[1:])
+    def blocked(run: Run) -> None:
+        (bench.paths / REFUSAL).mkdir()  # in the place of the file
+        refuse(run)
+
+    stages = (replace(bench.stages()[0], function=blocked), *bench.stages()[1:])
     with pytest.raises(UserError, match="no weights for this network"):
         bench.run(stages=stages)
 

@@ -15,6 +15,7 @@ from pipeline.engine.stopping import REASONS, SIGNALS, Stop
 @pytest.fixture
 def stop():
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where `nohup` has started the tests
     hook = sys.unraisablehook
     stop = Stop()
     stop.listen()

@@ -55,7 +55,8 @@ def box_run(new_run, monkeypatch):
     head = ["index", "name", "red", "green", "blue", "images", "boxes", "box_share", "small", "medium", "large"]
     rows = [[i, name, *COLORS[i], 40, 100 + i, 0.33, 1, 2, 3, 30, 10] for i, name in enumerate(CLASSES)]
     write_csv(folder / "classes.csv", [*head, "train_images", "valid_images"], rows)
-    write_csv(folder / "catalog_train.csv", ["id", "sequence"], [[f"{i:02d}", ""] for i in range(40)])
+    rows = [[f"{i:02d}", "", f"{i:02d}.jpg", 64, 48] for i in range(40)]
+    write_csv(folder / "catalog_train.csv", ["id", "sequence", "image", "width", "height"], rows)
     write_csv(folder / "split.csv", ["id", "subset"], [[f"{i:02d}", "train" if i < 20 else "valid"] for i in range(40)])
     history = ["epoch", "phase", "lr", "train_loss", "valid_loss", "valid_ap", "valid_ap50", "is_best"]
     rows = [[i, "cycle" if i else "", 0.001, 1 - i / 9, 1.0, i / 9, i / 9, i, *[i / 9] * 3] for i in range(2)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.data.leakage import MOST_LISTED
+from pipeline.data.listed import MOST_LISTED
 from pipeline.report import background
 from pipeline.report.figure import encode_png
 from pipeline.report.markup import VOID_TAGS

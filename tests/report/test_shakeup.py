@@ -68,9 +68,14 @@ def test_boards_are_the_same_each_time_and_centre_on_the_scores():
     assert private.std(0)[0] < public.std(0)[0]  # the private board is the larger
 
 
+def write_metrics(folder, score):
+    own = {"label": score, "mean": 0.5, "classes": {}}
+    (folder / "metrics.json").write_text(json.dumps({"images": 1, "score": score, "scores": {score: own}}))
+
+
 def write_scores(folder, ids, dice, score="dice"):
     folder.mkdir()
-    (folder / "metrics.json").write_text(json.dumps({"score": score}))
+    write_metrics(folder, score)
     table = pd.DataFrame({"id": ids, "sequence": [name[:3] for name in ids], "dice": dice, "iou": dice / (2 - dice)})
     table.to_csv(folder / "per_image.csv", index=False)
 
@@ -127,7 +132,7 @@ def test_images_without_a_value_of_the_score_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
 def test_damaged_scores_are_named_with_the_command(tmp_path, content):
-    (tmp_path / "metrics.json").write_text('{"score": "dice"}')
+    write_metrics(tmp_path, "dice")
     (tmp_path / "per_image.csv").write_bytes(content)
     with pytest.raises(
         UserError, match=r"per_image.csv is damaged or older than this program; type: ./run.sh Mine evaluate --force"

@@ -97,7 +97,7 @@ def test_a_training_under_way_shows_its_epoch(tmp_path):
     (tmp_path / ".stages").mkdir()
     mark_stages(tmp_path, prepare=1)
     assert read_state(tmp_path, STAGES) == "prepared"
-    (tmp_path / "history.csv").write_text("epoch,phase\n0,\n1,flat\n2,flat\n")
+    (tmp_path / "history.csv").write_text("epoch,phase,lr\n0,,\n1,flat,0.1\n2,flat,0.1\n")
     assert read_state(tmp_path, STAGES) == "epoch 2"
     mark_stages(tmp_path, train=1)
     assert read_state(tmp_path, STAGES) == "trained"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ def test_the_loss_that_validates_every_epoch_has_weights_that_never_change():
 def test_a_loss_is_the_weighted_sum_of_its_terms_which_are_recorded_unweighted():
     logits, mask = batch()
     logits.requires_grad_()
-    total, terms = made().criterion("0.7 ce + 0.3 dice", 0, ())(logits, mask)
+    total, terms, _ = made().criterion("0.7 ce + 0.3 dice", 0, ())(logits, mask)
     ce, dice = (made().criterion(mix, 0, ())(logits, mask).total for mix in ("1 ce", "1 dice"))
     assert terms == {"ce": ce, "dice": dice} and total.requires_grad and not terms["ce"].requires_grad
     assert float(total.detach()) == pytest.approx(0.7 * float(terms["ce"]) + 0.3 * float(terms["dice"]), abs=1e-7)
@@ -224,10 +225,11 @@ def test_a_mean_leaves_out_classes_without_a_value():
     assert score_of_classes([0.5, NAN, 0.7], (1,)).mean is None
 
 
-def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():
-    one = learning(
-        SimpleNamespace(loaded=load("demo", ("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]"))), CPU
-    )
+def test_a_runs_learning_has_the_classes_and_outputs_of_its_config(monkeypatch):
+    shown = pd.DataFrame([[9] * 12], columns=[f"pixels_{index}" for index in range(12)])
+    monkeypatch.setattr("pipeline.segmentation.learning.split_rows", lambda paths, subset: shown)
+    loaded = load("demo", ("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]"))
+    one = learning(SimpleNamespace(loaded=loaded, paths=None), CPU)
     assert len(one.classes) == 12 and [one.classes[index] for index in one.scored] == ["Car", "Road"]
     logits, mask = torch.zeros(1, 13, 4, 4), torch.full((1, 4, 4), 12, dtype=torch.uint8)
     assert float(one.criterion("1 ce", 0, ())(logits, mask).total) == pytest.approx(math.log(13))
