@@ -21,7 +21,6 @@ from pipeline.paths import (
     CANDIDATES,
     CONFIG,
     CROPS,
-    EVENTS,
     GALLERY,
     HPARAMS,
     PANELS,
