@@ -96,7 +96,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a forged file may make the unpickler raise anything
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{shown(path)} is not a whole file of tensors and plain values ({first_line}); fetch it again"
+            f"{shown(path)} is damaged or not a file of tensors and plain values ({first_line}); download it again"
         ) from None
     state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

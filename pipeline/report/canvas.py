@@ -50,7 +50,7 @@ class Chip:
 
 @functools.cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Returns the plots' typeface, which comes with matplotlib, in a size of pixels."""
+    """Returns the plots' font, which comes with matplotlib, in a size of pixels."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

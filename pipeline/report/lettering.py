@@ -2,7 +2,7 @@
 
 matplotlib reads $...$ as formulas, and draws a box and warns for each letter that its font lacks. Names of classes,
 runs and phases may have any letter, so each text of a figure passes `make_legible` before it is drawn. Letters come
-from the plots' own typeface, then from any installed one; what none has is written as an escape sequence.
+from the plots' own font, then from any installed one; what none has is written as an escape sequence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_legible(figure: Any) -> None:
 
 
 def drawable(text: str) -> str:
-    r"""Returns a text with escape sequences in place of letters that no typeface has.
+    r"""Returns a text with escape sequences in place of letters that no font has.
 
     >>> drawable("Straße Ω"), drawable("a\x1bb"), drawable("\U0010fffd")
     ('Straße Ω', 'a\\x1bb', '\\U0010fffd')
@@ -54,7 +54,7 @@ def drawable(text: str) -> str:
 
 
 def own_drawable(text: str) -> str:
-    r"""Returns a line with escape sequences in place of letters that the plots' own typeface lacks.
+    r"""Returns a line with escape sequences in place of letters that the plots' own font lacks.
 
     >>> own_drawable("Ω\t\n")
     'Ω\\t\\n'
@@ -81,7 +81,7 @@ def middle_cut(text: str, most: int) -> str:
 
 
 def fallbacks(text: str) -> list[str]:
-    """Returns the families of installed typefaces that have the letters of a text that the plots' own lacks."""
+    """Returns the families of installed fonts that have the letters of a text that the plots' own lacks."""
     missing = sorted(_missing(text))
     found = {letter: _family_with(letter) for letter in missing}
     if unknown := "".join(letter for letter, family in found.items() if family is None and letter.isprintable()):
@@ -153,7 +153,7 @@ def _letters_of(path: str) -> frozenset[int]:
 
 @functools.cache
 def _family_with(letter: str) -> str | None:
-    """Returns the family of the first installed typeface, of ordinary weight before others, that has a letter."""
+    """Returns the family of the first installed font, of ordinary weight before others, that has a letter."""
     if not letter.isprintable():
         return None
     from matplotlib.font_manager import fontManager

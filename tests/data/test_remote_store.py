@@ -172,7 +172,7 @@ def test_a_server_that_is_not_there_is_an_error_too(local, tmp_path, impatient):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("mood", "expected"), [(403, "403(.|\n)*credentials"), (404, "is gone; upload")])
+@pytest.mark.parametrize(("mood", "expected"), [(403, "403(.|\n)*credentials"), (404, "is missing; upload")])
 def test_a_refusal_that_would_not_pass_is_an_error_at_once(local, uploaded, tmp_path, mood, expected):
     with serving(uploaded) as server:
         store = cache_of(local, tmp_path, server.address)
@@ -310,7 +310,7 @@ def test_a_disk_too_small_is_announced_and_a_full_one_named(local, uploaded, tmp
     with monkeypatch.context() as small:
         small.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
         assert attach(tmp_path / local.name, Remote(str(uploaded)), lines.append)
-    assert "STORES_CACHE_GIB limits them" in lines[0]
+    assert "STORES_CACHE_GIB sets a limit" in lines[0]
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -85,7 +85,7 @@ def test_a_cut_name_keeps_its_number():
     assert len(middle_cut("x" * 100, MOST_OF_A_NAME)) == MOST_OF_A_NAME
 
 
-def test_letters_come_from_an_installed_typeface_that_has_them():
+def test_letters_come_from_an_installed_font_that_has_them():
     letter = "\N{COMBINING ENCLOSING SQUARE}"  # of STIX, which comes with matplotlib
     assert drawable("a" + letter) == "a" + letter
     families = fallbacks("a" + letter)
@@ -95,7 +95,7 @@ def test_letters_come_from_an_installed_typeface_that_has_them():
     assert axes.texts[0].get_fontfamily() == ["DejaVu Sans", *families]
 
 
-def test_letters_of_no_typeface_are_escaped_and_noted_once(monkeypatch, capsys):
+def test_letters_of_no_font_are_escaped_and_noted_once(monkeypatch, capsys):
     monkeypatch.setattr(lettering, "NOTED", [])
     monkeypatch.setattr(lettering, "_family_with", lambda letter: None)
     for _ in range(2):

@@ -49,6 +49,8 @@ def test_a_checkpoint_of_another_format_is_refused_and_stays():
     archive = OLD[0].read_bytes()[: -len(MARK) - hashlib.sha256().digest_size]
     content = archive + MARK[:-1] + b"2" + hashlib.sha256(archive).digest()
     (folder / LAST).write_bytes(content)
-    with pytest.raises(UserError, match=r"last.ckpt has checkpoint format 2, this program reads format 1; go on with"):
+    with pytest.raises(
+        UserError, match=r"last.ckpt has checkpoint format 2, this program reads format 1; use the version"
+    ):
         make(changes=SETTINGS)
     assert (folder / LAST).read_bytes() == content
