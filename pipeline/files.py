@@ -145,6 +145,17 @@ def _has(content: Mapping[str, Any], key: Any, shape: Any) -> bool:
     return fits(content[name], shape) if name in content else name != key
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Returns what differs between two contents of a file in one process; None where there is no file.
+
+    Size and modification time alone may be equal: a copy keeps the time, and a disk counts it in steps.
+    """
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
 def sweep_temporaries(folder: Path) -> int:
     """Removes the temporary files of killed writers in `folder` (not below it); returns how many.
 

@@ -30,7 +30,7 @@ from pipeline.detection.boxes import Boxes
 from pipeline.detection.labels import BoxCounts, count_boxes
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import sha256_file
+from pipeline.files import sha256_file, stamp_of
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
 from pipeline.wording import alike_names
@@ -220,8 +220,7 @@ class BoxSource:
 def _tables(competition: Competition, folder: Path) -> tuple[tuple[Table, ...], list[Problem]]:
     """Returns the files that have the boxes of many images, and why they cannot be read."""
     form = competition.boxes
-    paths = [folder / name for name in form.files]
-    stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
+    stamps = tuple(stamp_of(folder / name) for name in form.files)
     plain = {name: value for name, value in vars(form).items() if name != "names"}  # which a reader does not need
     given = (tuple(plain.items()), competition.id_column, competition.name)
     tables, problems = _read_tables(folder, stamps, *given)

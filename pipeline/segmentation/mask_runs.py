@@ -22,6 +22,7 @@ from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Conve
 from pipeline.config.template import CONVERT
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
+from pipeline.files import stamp_of
 from pipeline.segmentation.submission.rle import RleError, Runs, decode_joined, parse_runs
 
 NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
@@ -112,15 +113,14 @@ def read_runs(folder: Path, competition: Competition, convention: Convention) ->
     spec: MaskCsv = competition.masks
     names = (spec.id_column or competition.id_column, competition.convention.value_column, competition.name)
     path, indices = folder / spec.csv, tuple(index_by_label(competition).items())
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-    rows, unread, problems = _parse(path, stamp, spec, names, indices, ", ".join(competition.label_texts))
+    rows, unread, problems = _parse(path, stamp_of(path), spec, names, indices, ", ".join(competition.label_texts))
     return RunTable(spec.csv, rows, convention, unread), list(problems)
 
 
 @lru_cache(maxsize=1)  # each stage of a run asks for the same file, most of them several times
 def _parse(
     path: Path,
-    stamp: tuple[int, int] | None,
+    stamp: tuple[int, ...] | None,
     spec: MaskCsv,
     names: tuple[str, str, str],
     indices: tuple[tuple[str, int], ...],

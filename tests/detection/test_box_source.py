@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,6 +68,14 @@ def test_one_name_for_two_images_is_refused(tmp_path):
     assert [(problem.kind, problem.found) for problem in problems] == [
         ("boxes of two images", "'1.png' matches x/1 and y/1")
     ]
+
+
+def test_a_file_that_was_replaced_by_one_of_equal_size_and_time_is_read_again(tmp_path):
+    for corner in (1, 2):
+        write(tmp_path, "coco", {"a": [One("car", corner, corner, 9, 9)]})
+        os.utime(tmp_path / "train.json", ns=(0, 0))
+        catalog, problems, source = prepared(competition(FORMS["coco"]), tmp_path)
+        assert problems == [] and source.read(nth(catalog, 0)).xyxy[0, 0] == corner
 
 
 def test_the_list_of_images_may_be_the_csv_of_boxes(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def masks(competition: Competition, folder: Path) -> tuple[dict[str, np.ndarray]
     catalog, problems = train_catalog(competition, folder)
     source = MaskSource(competition, folder, find_facts(competition, folder))
     return {row.id: source.read(row) for row in catalog.itertuples()} if not problems else {}, problems
+
+
+def test_a_csv_that_was_replaced_by_one_of_equal_size_and_time_is_read_again(folder):
+    spec = MaskCsv("runs.csv", order="column", base=1, relative=False)
+    made, found = replace(BASE, classes=("back", "cell"), masks=spec), []
+    for mask in (np.eye(HEIGHT, WIDTH, dtype=bool), np.eye(HEIGHT, WIDTH, 1, dtype=bool)):
+        write_csv(folder, "image,pixels", [f"{IDS[0]},{text_of(mask)}".ljust(2000)])
+        os.utime(folder / "runs.csv", ns=(0, 0))
+        found.append((masks(made, folder)[0][IDS[0]] == mask).all())
+    assert found == [True, True]
 
 
 def kinds(problems: list[Problem]) -> list[str]:
