@@ -29,7 +29,7 @@ from pipeline.data.competition import (
 )
 from pipeline.data.decode import SUFFIXES
 from pipeline.data.image_facts import format_problems_of
-from pipeline.data.image_files import Files, id_of, label_files
+from pipeline.data.image_files import JOIN, Files, id_of, label_files
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
@@ -166,7 +166,8 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
     sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
     counts = Counter(ids)
     twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if counts[id] > 1]
-    listed = [(Listed(id, own, ""), name) for id, own, name in zip(ids, sequences, names, strict=True)]
+    found = zip(ids, sequences, names, strict=True)
+    listed = [(Listed(id, own, ""), name) for id, own, name in found if JOIN not in name]
     return _entries_of(listed, competition), [*twice, *unreadable_names(ids)]
 
 

@@ -145,9 +145,22 @@ def ids_of_files(competition: Competition, folder: Path, template: str) -> list[
 
 
 def unreadable_names(ids: Sequence[str]) -> list[Problem]:
-    """Returns a problem for each name that cannot be an id in a table: with line breaks, or bytes that are no text."""
+    """Returns a problem for each name that cannot be an id: with line breaks, JOIN, or bytes that are no text."""
     bad = [ascii(id)[1:-1] for id in ids if not id.isprintable()]
-    return [make_problem("file name not text", name, "characters that cannot be printed") for name in bad]
+    problems = [make_problem("file name not text", name, "characters that cannot be printed") for name in bad]
+    joins = [id for id in ids if id.isprintable() and JOIN in id]
+    return problems + [make_problem("file name not text", id, f"{JOIN}, which separates names") for id in joins]
+
+
+def _can_name_a_file(id: str) -> bool:
+    """Returns whether an id may stand in a template.
+
+    >>> [_can_name_a_file(id) for id in ("a/b c", "a|b", "../a", "/a", "a\\tb")]
+    [True, False, False, False, False]
+    """
+    return id.isprintable() and not (
+        id.startswith("/") or "\\" in id or JOIN in id or {".", "..", ""} & set(id.split("/"))
+    )
 
 
 def _subset_of(image_id: str, valid_pattern: str) -> str:
@@ -165,6 +178,7 @@ def _listed(
     needs_sequence = key != "TEST_CSV" or competition.image.neighbours > 0
     problems = [problem for _, _, wrong in found for problem in wrong] if needs_sequence else []
     problems += unreadable_names([one.id for one in listed])
+    listed = [one for one in listed if JOIN not in one.id]  # or its parts would be missing files
     if not rows:
         problems.append(make_problem("no image found", template, "no such file", key=key, competition=competition.name))
     return listed, problems
@@ -196,7 +210,7 @@ def _read_list(
         id = split_row(row[id_column], labels)[0] if has_class else row[id_column]
         if not id:
             problems.append(make_problem("id empty", file, f"line {line}"))
-        elif id.startswith("/") or "\\" in id or {".", "..", ""} & set(id.split("/")) or not id.isprintable():
+        elif not _can_name_a_file(id):
             problems.append(make_problem("id not a file name", file, f"line {line}: {id!r}"))
         elif id not in line_of:
             line_of[id] = line

@@ -46,8 +46,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "column missing": ("a column {column!r}", f"name the column so, or {_NAME_IT}"),
     "id empty": ("an id in every row", "fill the cell, or remove the row"),
     "id not a file name": ("an id that can be a file's name, folders included",
-                           "write it without .., \\ and a / in front"),
-    "file name not text": ("a name of printable characters in UTF-8", "rename the file"),
+                           "write it without .., \\, | and a / in front"),
+    "file name not text": ("a name of printable characters in UTF-8, without |", "rename the file"),
     "id twice": ("each id once", "where images have a row per object or class, name the csv as CSV of MASKS, which "
                  "reads all rows; otherwise remove the second row"),
     "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),

@@ -239,6 +239,7 @@ LIST_BREAKS: tuple[tuple[str, str, str, Callable[[Path], None]], ...] = (
     ("train.csv", "a column renamed", "column missing", _line(0, lambda line: "image_id,Flight")),
     ("train.csv", "an empty id", "id empty", _line(2, lambda line: ",000001")),
     ("train.csv", "a path for an id", "id not a file name", _line(2, lambda line: "../../etc/passwd,000001")),
+    ("train.csv", "what separates files", "id not a file name", _line(2, lambda line: "000001|_002,000001")),
     ("train.csv", "a control character", "id not a file name", _line(2, lambda line: "000001\x07_002,000001")),
     ("train.csv", "a row twice", "id twice", _text(lambda text: text + text.splitlines()[1] + "\n")),
     ("train.csv", "an id without a sequence", "sequence not in the id", _line(2, lambda line: "000001-002,000001")),

@@ -130,6 +130,14 @@ def test_a_file_whose_name_is_not_text_is_a_problem(hidden: Path):
     assert [(problem.kind, problem.file) for problem in problems] == [("file name not text", "000900_caf\\udce9")]
 
 
+def test_a_file_whose_name_has_what_separates_names_is_one_problem(hidden: Path):
+    (hidden / "a|b.jpg").write_bytes(next(hidden.glob("*.jpg")).read_bytes())
+    _, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True)
+    assert [(one.kind, one.file, one.found) for one in problems] == [
+        ("file name not text", "a|b", "|, which separates names")
+    ]
+
+
 @pytest.mark.parametrize(("what", "kind", "damage"), MASK_BREAKS, ids=_ids(MASK_BREAKS))
 def test_a_broken_mask_is_one_problem_that_names_file_and_fix(what, kind, damage, folder: Path):
     file = "masks/masks/000001_002.png"
