@@ -76,18 +76,20 @@ def make_split(
 def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
     """Returns what to type instead of a refused split; each setting is tried first, so that none of them is refused."""
     ways: dict[str, str] = {}
-    whole = (("sequence", None), ("slice", None)) if num_folds is None else ()  # else one of several folds is wanted
-    for kind, folds in (*whole, ("kfold", num_folds), ("kfold", 2)):
+    others = (("sequence", None), ("slice", None)) if num_folds is None else ()  # else a fold is wanted
+    for kind, folds in (*others, ("kfold", num_folds), ("kfold", 2)):
         with contextlib.suppress(UserError):
             if (kind, folds) != (by, num_folds) and kind not in ways:
                 _sides(catalog, present, kind, index, folds)
-                ways[kind] = f"DATASETS.SPLIT.BY={kind}" + (
-                    f" DATASETS.SPLIT.FOLDS={folds}" if folds != num_folds else ""
-                )
+                ways[kind] = kind if folds == num_folds else f"{kind} DATASETS.SPLIT.FOLDS={folds}"
     are_split = "sequence" not in ways and catalog["sequence"].nunique() > 1
     about = " (optimistic scores: frames of a sequence are on both sides)" if are_split else ""
-    words = f"These images can be split with {' or '.join(ways.values())}{about}."
-    return words if ways else "No split leaves images for both training and validation; add images."
+    none = "No split leaves images for both training and validation; add images."
+    return (
+        f"These images can be split with {' or '.join(f'DATASETS.SPLIT.BY={way}' for way in ways.values())}{about}."
+        if ways
+        else none
+    )
 
 
 def _sides(

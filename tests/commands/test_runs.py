@@ -87,7 +87,7 @@ def test_compare_plots_scores_where_there_are_any(capsys):
     folders = [Folders.from_environment().runs / name for name in ("One", "Two")]
     for folder in folders:
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text("SOLVER: {POWER: 1.0}\n")
+        (folder / "config.yaml").write_text('{"SOLVER": {"POWER": 1.0}}')
     assert main(["compare", "One", "Two"]) == 0
     assert "plots:" not in capsys.readouterr().out
     (folders[0] / "metrics.json").write_text(

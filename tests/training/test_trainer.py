@@ -481,7 +481,10 @@ def test_too_little_gpu_memory_is_refused_with_a_remedy_and_the_last_checkpoint_
     assert load_checkpoint(make().run.paths / "last.ckpt")["state"]["epoch"] == 0
 
 
-@pytest.mark.parametrize(("batch_size", "remedy"), [(8, r"VALID\.BATCH_SIZE=4 validates fewer"), (1, "Not one")])
+@pytest.mark.parametrize(
+    ("batch_size", "remedy"),
+    [(8, r"VALID\.BATCH_SIZE=4 validates fewer"), (1, "A single validation image does not fit")],
+)
 def test_validation_images_that_do_not_fit_into_a_gpus_memory_are_refused_with_a_remedy_of_their_own(
     monkeypatch, batch_size, remedy
 ):
