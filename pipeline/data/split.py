@@ -69,8 +69,7 @@ def make_split(
     except UserError as error:
         raise UserError(f"{error}\n{_what_works(catalog, present, by, split_index, num_folds)}") from None
     subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
-    kept = [id for id in catalog["id"] if id in subset_of]
-    return pd.DataFrame({"id": kept, "subset": [subset_of[id] for id in kept]})
+    return pd.DataFrame([(id, subset_of[id]) for id in catalog["id"] if id in subset_of], columns=["id", "subset"])
 
 
 def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
@@ -81,15 +80,12 @@ def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int,
         with contextlib.suppress(UserError):
             if (kind, folds) != (by, num_folds) and kind not in ways:
                 _sides(catalog, present, kind, index, folds)
-                ways[kind] = kind if folds == num_folds else f"{kind} DATASETS.SPLIT.FOLDS={folds}"
+                ways[kind] = f"DATASETS.SPLIT.BY={kind}" + f" DATASETS.SPLIT.FOLDS={folds}" * (folds != num_folds)
+    if not ways:
+        return "No split leaves images for both training and validation; add images."
     are_split = "sequence" not in ways and catalog["sequence"].nunique() > 1
     about = " (optimistic scores: frames of a sequence are on both sides)" if are_split else ""
-    none = "No split leaves images for both training and validation; add images."
-    return (
-        f"These images can be split with {' or '.join(f'DATASETS.SPLIT.BY={way}' for way in ways.values())}{about}."
-        if ways
-        else none
-    )
+    return f"These images can be split with {' or '.join(ways.values())}{about}."
 
 
 def _sides(
