@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.intervals import group_numbers, interval
 from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
@@ -64,6 +65,57 @@ def test_one_training_each_is_the_interval_over_sequences():
     found = contrast(pairs)
     assert (found.interval.low, found.interval.high) == pytest.approx((wanted.low, wanted.high))
     assert not found.covers_training
+
+
+def gains_of(*values: float, names: str = "abcd") -> dict[str, tuple[str, float]]:
+    """Images that are a sequence each."""
+    return {name: (name, value) for name, value in zip(names, values, strict=False)}
+
+
+def test_the_spread_of_two_seeds_is_added_to_that_of_sequences_in_a_worked_study():
+    found = contrast([Pair(0, 0, gains_of(0.0, 0.1, 0.2, 0.3)), Pair(0, 1, gains_of(0.2, 0.3, 0.4, 0.5))])
+    # Gains of images 0.1, 0.2, 0.3, 0.4: squared error 1 / 60 / 4 with 3 degrees. Means of the trainings 0.15 and 0.35:
+    # variance 0.02, halved for two of them, with 1 degree. Welch: 1.8972 degrees of 17 / 1200.
+    assert (found.interval.mean, found.error) == pytest.approx((0.25, (1 / 240 + 0.01) ** 0.5))
+    assert found.degrees == pytest.approx((1 / 240 + 0.01) ** 2 / ((1 / 240) ** 2 / 3 + 0.01**2))
+    assert (found.num_images, found.interval.num_groups, found.covers_training) == (4, 4, True)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.25 / found.error, found.degrees))
+
+
+def test_splits_count_by_their_images_and_only_those_with_two_seeds_say_how_trainings_differ():
+    two = [
+        Pair(0, 0, gains_of(0.0, 0.1, 0.2)),
+        Pair(0, 1, gains_of(0.2, 0.3, 0.4)),
+        Pair(1, 0, gains_of(0.9, names="d")),
+    ]
+    found, of_images = contrast(two), contrast([Pair(0, 0, gains_of(0.1, 0.2, 0.3, 0.9))])
+    # 0.02 is the variance of one training. Of 4 images 3 are in the split with two, 1 in the one with one.
+    assert found.error**2 - of_images.error**2 == pytest.approx(0.02 * ((3 / 4) ** 2 / 2 + (1 / 4) ** 2))
+    assert found.covers_training and not of_images.covers_training
+
+
+def test_where_no_split_has_two_seeds_the_splits_say_how_trainings_differ():
+    found = contrast([Pair(0, 0, gains_of(0.0, 0.2)), Pair(1, 0, gains_of(0.3, 0.5, names="cd"))])
+    of_images = contrast([Pair(0, 0, gains_of(0.0, 0.2, 0.3, 0.5))])
+    # Means 0.1 and 0.4: variance 0.045 of one training, each of half of the images.
+    assert found.error**2 - of_images.error**2 == pytest.approx(0.045 / 2)
+    assert found.covers_training
+
+
+def test_gains_that_are_all_the_same_leave_no_doubt():
+    certain, none = contrast([Pair(0, 0, gains_of(*[0.1] * 4))]), contrast([Pair(0, 0, gains_of(*[0.0] * 4))])
+    assert (certain.error, certain.p_value, none.p_value) == (0, 0, 1)
+    assert verdict(none, none.p_value, 0.005) == "equal within 0.005"
+
+
+def test_what_can_be_detected_grows_with_the_number_of_comparisons():
+    found = contrast([Pair(0, 0, gains_of(-0.1, 0.0, 0.1, 0.2))])
+    for number in (1, 4):
+        wanted = found.error * (stats.t.ppf(1 - 0.025 / number, 3) + stats.t.ppf(0.8, 3))
+        assert found.detectable(number) == pytest.approx(wanted)
+        assert verdict(found, found.p_value, 0.005, number) == f"inconclusive (detectable: {wanted:.2g})"
+    one = contrast([Pair(0, 0, {"a": ("s", 0.1), "b": ("s", 0.2)})])
+    assert one.detectable() == np.inf
 
 
 def test_seeds_that_disagree_widen_the_interval():
