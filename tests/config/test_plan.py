@@ -293,6 +293,40 @@ def test_a_phase_without_rates_takes_the_solvers(configs):
 A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
 
 
+def test_a_phase_that_goes_on_takes_all_from_the_one_before_but_its_name_and_its_start(configs):
+    (configs / "plans" / "mine.yaml").write_text(
+        A + "- {NAME: b, EPOCHS: 4, LR: poly, POWER: 2, START_FROM: best, FREEZE: [encoder], AUGMENT: false, "
+        "CURVE_EPOCHS: 9, CURVE_START: 3}\n- {NAME: c, AFTER: 3, FREEZE: []}\n- {NAME: d, AFTER: 5, POWER: 3}\n"
+    )
+    _, b, c, d = load("ExpAAB", ("SOLVER.PLAN=mine", "SOLVER.MAX_LR=1", "SOLVER.MIN_LR=0")).plan
+    alike = {"lr": "poly", "max_lr": 1, "min_lr": 0, "curve_epochs": 9, "augment": False}
+    assert b == Phase("b", 1, power=2, start_from="best", curve_start=3, freeze=("encoder",), **alike)
+    assert c == Phase("c", 2, power=2, start_from="last", curve_start=4, **alike)
+    assert d == Phase("d", 1, power=3, start_from="last", curve_start=6, **alike)
+
+
+def test_the_limits_of_a_phase_are_allowed_themselves(configs):
+    (configs / "plans" / "mine.yaml").write_text(
+        "- {NAME: a, EPOCHS: 2, LR: poly, MAX_LR: 1, MIN_LR: 1, WARMUP: 2}\n"
+        "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1, CURVE_EPOCHS: 3}\n"
+    )
+    a, b = load("ExpAAB", ("SOLVER.PLAN=mine",)).plan
+    assert (a.max_lr, a.min_lr, a.warmup) == (1, 1, 2) and (b.curve_start, b.curve_epochs) == (1, 3)
+
+
+def test_a_warm_up_of_one_and_a_half_steps_ends_between_two():
+    phase = Phase("any", epochs=1, lr="linear", max_lr=1.0, min_lr=0.0, warmup=0.5)
+    # Of 3 steps 1.5 are warm-up: 1 / 1.5, then 2 / 1.5, which is cut at 1; step 2 is a third of the way down.
+    assert [learning_rate(phase, step, 3) for step in range(3)] == pytest.approx([2 / 3, 1, 2 / 3])
+
+
+def test_behind_its_end_a_curve_keeps_its_last_rate():
+    whole = Phase("any", epochs=1, lr="linear", max_lr=1.0, min_lr=0.25)
+    assert [learning_rate(whole, step, 2) for step in (1, 2, 3)] == [0.625, 0.25, 0.25]
+    only_warmup = Phase("any", epochs=1, lr="linear", max_lr=1.0, min_lr=0.25, warmup=1)
+    assert [learning_rate(only_warmup, step, 2) for step in (0, 1, 2)] == [0.5, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -337,6 +371,10 @@ A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
             ":2: phase b: WARMUP (epochs) and WARMUP_STEPS exclude",
         ),
         (A + "- {NAME: b, EPOCHS: 2, LR: one_cycle, WARMUP: 1}\n", ":2: phase b: one_cycle has a warm-up of its own"),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: one_cycle, WARMUP_STEPS: 1}\n",
+            ":2: phase b: one_cycle has a warm-up of its own",
+        ),
         (A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1}\n", ":2: phase b: CURVE_START needs CURVE_EPOCHS"),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1, CURVE_EPOCHS: 2}\n",
@@ -362,6 +400,13 @@ A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
         (
             A + "- {NAME: b, EPOCHS: 3, LR: flat}\n- {NAME: c, AFTER: 9}\n",
             ":3: AFTER 9: the phase before, b, lasts from after epoch ",
+        ),
+        *(
+            (
+                A + f"- {{NAME: b, EPOCHS: 3, LR: flat}}\n- {{NAME: c, AFTER: {after}}}\n",
+                f":3: AFTER {after}: the phase before, b, lasts from after epoch 2 to epoch 5; expected 3 to 4",
+            )
+            for after in (1, 2, 5, 6)  # 2 and 5 would leave b or c without an epoch
         ),
         (A + "- {NAME: b, AFTER: soon}\n", ":2: AFTER: found soon, expected a number or a SOLVER key"),
     ],
