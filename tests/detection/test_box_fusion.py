@@ -138,6 +138,24 @@ def test_suppression_over_members_keeps_what_ensemble_boxes_keeps(monkeypatch):
     np.testing.assert_allclose(ours.scores, theirs[order] * sum(weights) / max(weights), atol=1e-6)
 
 
+def test_a_box_that_overlaps_by_the_threshold_itself_and_a_score_at_the_limit():
+    whole, half = make_detections([[0, 0, 10, 10]], [0.75], [0]), make_detections([[0, 0, 10, 5]], [0.5], [0])
+    assert len(fuse([whole, half], iou=0.5).scores) == 2  # above, not from
+    assert len(fuse([whole, half], iou=0.49).scores) == 1
+    assert len(fuse([whole, half], iou=0.6, skip_below=0.5).scores) == 2  # a lower score is left out, not an equal one
+    assert len(fuse([whole, half], iou=0.6, skip_below=0.51).scores) == 1
+
+
+def test_suppression_over_members_takes_the_limits_that_it_is_given():
+    one = make_detections([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.3], [0, 0])
+    other = make_detections([[0, 0, 10, 8]], [0.8], [1])
+    assert nms_members([one, other]).classes.tolist() == [0, 1, 0]
+    assert nms_members([one, other], class_agnostic=True).scores.tolist() == pytest.approx([0.9, 0.3])
+    assert nms_members([one, other], top=2).scores.tolist() == pytest.approx([0.9, 0.8])
+    # The member of the highest weight keeps its scores; the other's are halved.
+    assert nms_members([one, other], [1, 2], top=2).scores.tolist() == pytest.approx([0.8, 0.45])
+
+
 @pytest.mark.parametrize("weights", [[1, 1], [1, 1, -1], [0, 0, 0], [1, 1, np.nan], []])
 def test_weights_that_do_not_fit_are_refused(weights):
     with pytest.raises(ValueError, match="for 3 members; expected one per member"):

@@ -81,6 +81,14 @@ def test_a_class_without_a_right_detection_gets_the_other_threshold():
     assert thresholds_by_f1(truth, found, 3, iou=0.95).tolist() == [0.5, 0.5, 0.5]
 
 
+def test_a_class_without_a_right_detection_has_an_f1_and_recall_of_0_and_one_without_boxes_has_none():
+    truth = {"a": make_boxes([[0, 0, 10, 10]], [0])}
+    found = {"a": make_detections([[50, 50, 60, 60], [0, 0, 10, 10]], [0.9, 0.8], [0, 1])}
+    nan = np.nan
+    np.testing.assert_equal(best_f1(truth, found, 2), [(nan, 0.0, nan, 0.0), (nan, nan, nan, nan)])
+    np.testing.assert_equal(best_f1(truth, {}, 1), [(nan, 0.0, nan, 0.0)])
+
+
 def test_thresholds_need_the_truth_of_each_image():
     with pytest.raises(UserError, match="no labels: b"):
         thresholds_by_f1({"a": make_boxes([], [])}, {"b": make_detections([], [], [])}, 1)

@@ -29,6 +29,8 @@ def test_a_detection_at_the_threshold_is_a_hit():
 
 def test_of_boxes_with_equal_overlap_the_last_is_taken_as_in_coco():
     assert taken([[0.8, 0.8]]) == [[1]]
+    many = np.tile(np.where(np.arange(100) % 3, 0.6, 0.8), (3, 1))  # an unstable sort leaves few boxes in order
+    assert taken(many, np.zeros(100, bool)) == [[99, 96, 93]]
 
 
 def test_a_crowd_is_taken_by_many_but_only_when_no_box_is_left():

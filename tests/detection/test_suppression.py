@@ -112,6 +112,20 @@ def test_soft_scores_fall_in_the_order_returned_and_none_rises(seed, decay):
     assert all(score <= before[tuple(box)] for box, score in zip(kept.xyxy.tolist(), kept.scores, strict=True))
 
 
+def test_a_score_at_the_floor_is_dropped_and_an_overlap_at_the_threshold_lowers_nothing():
+    found = make_detections([[0, 0, 10, 10], [0, 0, 10, 5], [50, 0, 60, 10]], [1.0, 0.5, 0.25], [0, 0, 0])
+    assert soft_nms(found, "linear", iou=0.5).scores.tolist() == [1.0, 0.5, 0.25]
+    assert soft_nms(found, "linear", iou=0.49, floor=0.25).scores.tolist() == [1.0]  # 0.5 becomes 0.25
+    assert soft_nms(found, "linear", iou=0.49, floor=0.24).scores.tolist() == [1.0, 0.25, 0.25]
+
+
+def test_of_settings_that_are_not_given_those_of_the_documentation_count():
+    found = make_detections([[0, 0, 10, 10], [0, 0, 10, 5], [50, 0, 60, 10]], [0.75, 0.5, 0.0009], [0, 0, 0])
+    gaussian, linear = soft_nms(found), soft_nms(found, "linear")
+    assert gaussian.scores.tolist() == pytest.approx([0.75, 0.5 * np.exp(-(0.5**2) / 0.5)])
+    assert linear.scores.tolist() == pytest.approx([0.75, 0.5])
+
+
 def test_soft_nms_needs_one_of_its_two_decays():
     with pytest.raises(ValueError, match="decay is 'hard'"):
         soft_nms(NOTHING, "hard")
