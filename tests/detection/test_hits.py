@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from pipeline.detection.boxes import make_boxes, make_detections
-from pipeline.detection.hits import THRESHOLDS, hits_of, partners, pooled_hits, precision_at_recalls
+from pipeline.detection.hits import THRESHOLDS, check_images, hits_of, partners, pooled_hits, precision_at_recalls
+from pipeline.errors import UserError
 from tests.detection.box_sets import random_set, reference_scores
 
 NO_CROWD = np.zeros(2, bool)
@@ -81,3 +82,18 @@ def test_the_precision_of_pooled_hits_is_that_of_pycocotools(seed):
     for index in range(4):
         ours = precision_at_recalls(pooled_hits(truth, found, index, THRESHOLDS))
         np.testing.assert_allclose(ours, theirs[:, :, index], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [("bcd", "3 of 4 images with detections have no labels: b, c, d\n"), ("bcde", "4 of 5 .*: b, c, d, ...\n")],
+)
+def test_up_to_three_images_without_labels_are_named(unknown, words):
+    nothing = make_detections([], [], [])
+    with pytest.raises(UserError, match=words):
+        check_images({"a": make_boxes([], [])}, dict.fromkeys("a" + unknown, nothing), 1)
+
+
+def test_a_class_that_the_competition_does_not_have_is_refused_by_image():
+    with pytest.raises(ValueError, match="image a has boxes of classes beyond the 2 "):
+        check_images({"a": make_boxes([[0, 0, 1, 1]], [2])}, {}, 2)
