@@ -223,12 +223,11 @@ def test_a_worker_that_dies_while_a_step_is_taken_ends_with_the_same_message(com
 
 
 @pytest.mark.slow
-def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd, monkeypatch):
+def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd):
     folder, catalog = competition
     dataset = Faulty(catalog, plain_images(folder), FramedMasks(IndexMasks(folder)))
     dataset.fault = "hang"
-    monkeypatch.setattr("pipeline.data.loaders.TIME_OUT_S", 1)
-    loader = image_loader(dataset, 1, collate_valid, 1)
+    loader = image_loader(dataset, 1, collate_valid, 1, time_out_s=1)
     with pytest.raises(UserError, match=r"timed out after 1 seconds[\s\S]*died or hung"):
         list(valid_batches(loader))
     time.sleep(0.3)
