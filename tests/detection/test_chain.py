@@ -57,7 +57,7 @@ def check_results(paths: RunPaths, num_test: int = 4) -> dict:
 
 @pytest.mark.slow
 def test_retinanet_finds_squares_and_discs_and_the_second_start_does_nothing(tmp_path, without_drawing):
-    more = ("SOLVER.PLAN=one_cycle", "SOLVER.NUM_EPOCHS=30", "SOLVER.MAX_LR=0.006", "SOLVER.MONITOR=valid_ap50")
+    more = ("SOLVER.PLAN=one_cycle", "SOLVER.NUM_EPOCHS=40", "SOLVER.MAX_LR=0.006", "SOLVER.MONITOR=valid_ap50")
     flips = tuple(f"{A}.{name}.ENABLE=true" for name in ("VERTICAL_FLIP", "QUARTER_TURN"))
     loaded = tiny(write_competition(tmp_path / "data", 12), *more, *flips)
     paths, lines = run_stages(loaded)
