@@ -30,12 +30,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-import libcst
 import pytest
-from libcst import matchers
-from mutmut.mutation.file_mutation import Mutation, create_mutations
+
+if TYPE_CHECKING:
+    import libcst
+    from mutmut.mutation.file_mutation import Mutation
 
 SEGMENTATION, BOXES = "tests/segmentation", "tests/detection"
 # Module: the files whose fast tests concern it.
@@ -158,8 +159,16 @@ def _replace_functions(old: object, new: object) -> None:
 
 def find_mutations(path: str) -> tuple[libcst.Module, list[Mutation]]:
     """Returns the module's syntax tree and its mutations, less those that are left out."""
+    import libcst
+    from libcst import matchers
+    from mutmut.mutation.file_mutation import create_mutations
+
     module, mutations, *_ = create_mutations(path, Path(path).read_text("utf-8"))
-    left_out = [text for node in matchers.findall(module, matchers.Raise()) for text in _strings(node)]
+    left_out = [
+        text
+        for node in matchers.findall(module, matchers.Raise())
+        for text in matchers.findall(node, matchers.SimpleString())
+    ]
     left_out += [node.value for node in matchers.findall(module, matchers.Arg(keyword=matchers.Name("strict")))]
     ids = {id(node) for node in left_out}
     return module, [
@@ -170,10 +179,6 @@ def find_mutations(path: str) -> tuple[libcst.Module, list[Mutation]]:
         and STRICT.sub("", module.code_for_node(one.original_node))
         != STRICT.sub("", module.code_for_node(one.mutated_node))
     ]
-
-
-def _strings(node: libcst.CSTNode) -> Sequence[libcst.CSTNode]:
-    return matchers.findall(node, matchers.SimpleString())
 
 
 def try_module(path: str, sample: int, seed: int, only: Sequence[int]) -> tuple[int, int, int]:
