@@ -85,6 +85,7 @@ def test_a_run_whose_terminal_is_closed_saves_its_state(tmp_path):
     changes = (*CHANGES, "SWEEP.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=1")
     process, terminal = os.forkpty()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where `nohup` has started the tests
         os.chdir(PROJECT)
         os.execv(sys.executable, [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *changes)])
     shown = b""
