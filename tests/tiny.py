@@ -7,7 +7,7 @@ is said by overrides on `configs/demo.yaml`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,11 +71,16 @@ def write_competition(folder: Path) -> Path:
             if subset == "train":
                 cv2.imwrite(str(folder / f"masks/masks/{image_id}.png"), mask)
             ids[subset].append(image_id)
+    write_lists(folder, ids)
+    return folder
+
+
+def write_lists(folder: Path, ids: Mapping[str, Sequence[str]]) -> None:
+    """Writes the lists of a competition like AeroScapes: train.csv, test.csv and sample_submission.csv."""
     for subset, names in ids.items():
         (folder / f"{subset}.csv").write_text("\n".join(["ImageID", *names]) + "\n")
     rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(12)]
     (folder / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *rows]) + "\n")
-    return folder
 
 
 def write_hidden(folder: Path, ids: Iterable[str]) -> Path:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from tests.long.processes import load_packages, start
-from tests.tiny import BACKGROUND, CAR, ROAD, VEGETATION, overrides
+from tests.tiny import BACKGROUND, CAR, ROAD, VEGETATION, overrides, write_lists
 
 WIDTH, HEIGHT = 40, 32
 PER_SEQUENCE = 10
@@ -62,10 +62,7 @@ def write_images(folder: Path, count: int) -> Path:
         if subset == "train":
             mask = cv2.resize(classes[rng.integers(0, 4, (4, 5))], (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
             cv2.imwrite(str(folder / f"masks/masks/{image_id}.png"), mask)
-    for subset, names in ids.items():
-        (folder / f"{subset}.csv").write_text("\n".join(["ImageID", *names]) + "\n")
-    rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(12)]
-    (folder / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *rows]) + "\n")
+    write_lists(folder, ids)
     return folder
 
 
