@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,7 @@ class Competition:
         runs: all of them, by name.
         score: the name of the competition's own score.
         image_score: the score of intervals and gains, which has a value per image.
+        settings: by run, what studies call it.
         book: the experiments without a parent among them.
     """
 
@@ -99,6 +101,7 @@ class Competition:
     runs: Mapping[str, BoardRun]
     score: str
     image_score: str
+    settings: Mapping[str, str]
     book: tuple[Entry, ...]
 
     @property
@@ -124,7 +127,8 @@ def read_board(folders: Folders, stages: Sequence[Stage], configs: Path = CONFIG
     """
     rows, now = read_rows(folders.runs, stages, configs), time.time()
     family = read_family() if rows else {}
-    return [_competition(name, own, folders, stages, family, configs, now) for name, own in rows.items()]
+    settings = setting_names(read_studies(folders.runs, configs))
+    return [_competition(name, own, folders, stages, family, settings, configs, now) for name, own in rows.items()]
 
 
 def _competition(
@@ -133,6 +137,7 @@ def _competition(
     folders: Folders,
     stages: Sequence[Stage],
     family: Mapping[str, Relative],
+    settings: Mapping[str, str],
     configs: Path,
     now: float,
 ) -> Competition:
@@ -142,8 +147,8 @@ def _competition(
     runs = {row.name: _read_run(row, folders, stages, score, image_score, now) for row in rows}
     images = {own.name: own.images for own in runs.values()}
     questions = {one: _question(configs / f"{one}.yaml") for one in _own_configs(name, rows, family)}
-    book = lab_book(rows, images, {one: family[one] for one in questions}, questions)
-    return Competition(name, table.title, table, runs, score, image_score, book)
+    book = lab_book(rows, images, {one: family[one] for one in questions}, questions, settings)
+    return Competition(name, table.title, table, runs, score, image_score, settings, book)
 
 
 def _own_configs(name: str, rows: Sequence[RunRow], family: Mapping[str, Relative]) -> list[str]:
@@ -219,6 +224,17 @@ def read_studies(runs: Path, configs: Path = CONFIGS) -> list[StudyTable]:
         is_whole = columns is not None and set(STUDY_COLUMNS) <= set(columns)
         found.append(StudyTable(path.stem, header.question, columns if is_whole else None))
     return found
+
+
+def setting_names(studies: Sequence[StudyTable]) -> dict[str, str]:
+    """Returns, by run, the setting of each study that it belongs to, such as "no colors (demo_questions)"."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for study in studies:
+        columns = study.columns or {}
+        for setting, runs in zip(columns.get("setting", ()), columns.get("names", ()), strict=False):
+            for run in runs.split():
+                found[run].append(f"{setting} ({study.name})")
+    return {run: ", ".join(names) for run, names in found.items()}
 
 
 def best_runs(own: Competition, most: int) -> list[str]:

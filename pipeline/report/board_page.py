@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from pipeline.config.study import SEED
 from pipeline.engine.run import Stage
 from pipeline.intervals import Interval
 from pipeline.paths import CONFIGS, REPORT, STUDIES, Folders, runs_table
@@ -27,7 +28,7 @@ from pipeline.report.board import (
 from pipeline.report.board_book import book_part
 from pipeline.report.board_charts import curves_data, curves_part, public_part
 from pipeline.report.frame import document
-from pipeline.report.markup import Html, digits, join, quantity, table, tag
+from pipeline.report.markup import Html, breakable, digits, join, quantity, table, tag
 from pipeline.report.read import split_name
 from pipeline.report.runs_page import MEANINGS, number_cell, sort_heads, summary_cells
 from pipeline.report.runs_table import Column
@@ -145,8 +146,7 @@ def _runs_part(number: int, own: Competition, links: Mapping[str, str], files: M
         cells += [_interval_cell(run.interval), *(_value(column, index) for column in rest)]
         cells.append(split_name(run.row.split) if run.row.split else NOT_KNOWN)
         if has_words:
-            words = own.table.differing[index] if index is not None else _words(run)
-            cells.append(tag("span", words, class_="words"))
+            cells.append(_words_cell(own, run, own.table.differing[index] if index is not None else _words(run)))
         rows.append(cells)
     blanks = [""] * (1 + has_words)
     summaries = [
@@ -171,6 +171,15 @@ def _runs_part(number: int, own: Competition, links: Mapping[str, str], files: M
 
 def _words(run: BoardRun) -> str:
     return run.row.header.question or overrides_text(run.row.values, run.row.changed)
+
+
+def _words_cell(own: Competition, run: BoardRun, words: str) -> Html:
+    """Returns the question of a run, or its setting in a study with its overrides as a tooltip, or its overrides."""
+    setting = "" if run.row.header.question else own.settings.get(run.name, "")
+    if not setting:
+        return tag("span", breakable(words), class_="words")
+    seed = f", seed {run.row.values[SEED]}" if SEED in run.row.changed else ""
+    return tag("span", f"{setting}{seed}", class_="words", title=words)
 
 
 def _value(column: Column, index: int | None) -> Html | str:

@@ -1,8 +1,9 @@
 """The lab book: which experiment was derived from which, what each asks, and what its runs have answered.
 
 In: the rows of a competition's runs, their scores by image, the parents and questions of configs. Out: a tree of
-`Entry`. An entry is a config, or a setting of it that was typed on the command line; runs that differ in split or seed
-alone belong to one entry, and are compared with the run of the parent on the same split with the same seed.
+`Entry`. An entry is a config, or overrides of it; runs that differ in split or seed alone belong to one entry, and are
+compared with the run of the parent on the same split with the same seed. The parent of overrides is the entry with the
+largest part of them that has scores, else the config: a study compares its settings with each other in the same way.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
 
 REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
 EQUIVALENT = Study.equivalent  # a difference of up to so much does not matter in practice
-NOT_RUN, MEMBERS = "not run", "its members"
+NOT_RUN, MEMBERS, ABOVE = "not run", "its members", "the entry above"
 
 ImageScores = Mapping[str, tuple[str, float]]
-Key = tuple[str, str]  # a config, and what was typed for it beside split and seed
+Key = tuple[str, tuple[str, ...]]  # a config, and its overrides beside split and seed
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Entry:
     """An experiment in the lab book.
 
     Attributes:
-        name: a config, or the settings that were typed for the one above.
+        name: a config, or the overrides that the entry above does not have.
         is_config: which of the two.
+        question: of a config; of overrides, what studies call them.
         runs: names of its runs.
-        reference: what the gain is over: a config, "its members"; "" where there is nothing to compare with.
+        reference: what the gain is over: a config, overrides ("the entry above"), "its members"; "" where there is
+            nothing to compare with.
         gain: over the reference, on the images that both validated, in the score that has a value per image.
         num_pairs: of runs that were compared.
         answer: the verdict in words, or why there is none.
@@ -73,6 +76,7 @@ def lab_book(
     images: Mapping[str, ImageScores],
     family: Mapping[str, Relative],
     questions: Mapping[str, str],
+    settings: Mapping[str, str],
 ) -> tuple[Entry, ...]:
     """Returns the entries without a parent, each with those below it.
 
@@ -81,8 +85,9 @@ def lab_book(
         images: by run, the sequence and the score of each validation image.
         family: the configs of the competition with their parents.
         questions: by config.
+        settings: by run, what studies call it.
     """
-    return _Book(rows, images, family, questions).roots()
+    return _Book(rows, images, family, questions, settings).roots()
 
 
 class _Book:
@@ -94,8 +99,9 @@ class _Book:
         images: Mapping[str, ImageScores],
         family: Mapping[str, Relative],
         questions: Mapping[str, str],
+        settings: Mapping[str, str],
     ) -> None:
-        self.images, self.family, self.questions = images, family, questions
+        self.images, self.family, self.questions, self.settings = images, family, questions, settings
         self.by_checkpoint = {row.checkpoint: row for row in rows if row.checkpoint and not row.members}
         self.runs: dict[Key, list[RunRow]] = defaultdict(list)
         for row in rows:
@@ -104,15 +110,16 @@ class _Book:
         for name, own in family.items():
             if own.base in family and own.base != name:
                 self.below[own.base].append(name)
+        self.parents = {key: self._parent(key) for key in self.runs if key[1]}
         self.done: set[str] = set()
 
     def roots(self) -> tuple[Entry, ...]:
         names = sorted({*self.family, *(config for config, _ in self.runs)})
         below = {name for children in self.below.values() for name in children}
-        found = self._children([(name, "") for name in names if name not in below])
+        found = self._children([(name, ()) for name in names if name not in below])
         # Configs that name each other as parents hang below no root: each is shown by itself.
         rest = [name for name in names if name not in self.done]
-        return (*found, *(self._entry((name, "")) for name in rest if name not in self.done))
+        return (*found, *(self._entry((name, ())) for name in rest if name not in self.done))
 
     def _children(self, keys: Sequence[Key]) -> tuple[Entry, ...]:
         """Returns entries beside each other; their verdicts are corrected for how many have one reference."""
@@ -129,17 +136,35 @@ class _Book:
         return tuple(entries)
 
     def _entry(self, key: Key) -> Entry:
-        config, settings = key
-        if settings:
-            return self._compared(Entry(settings, False, "", self._names(key)), key, (config, ""))
+        config, overrides = key
+        if overrides:
+            return self._of_overrides(key)
         self.done.add(config)
         own = Entry(config, True, self.questions.get(config, ""), self._names(key))
         base = self.family[config].base if config in self.family else ""
-        own = self._of_members(own, key) or self._compared(own, key, (base, "") if base in self.family else None)
-        typed = sorted(other for other in self.runs if other[0] == config and other[1])
-        derived = [(name, "") for name in sorted(self.below[config]) if name not in self.done]
+        own = self._of_members(own, key) or self._compared(own, key, (base, ()) if base in self.family else None)
+        derived = [(name, ()) for name in sorted(self.below[config]) if name not in self.done]
         # Both are compared with this config, so that together they are one family of comparisons.
-        return replace(own, children=self._children([*typed, *derived]))
+        return replace(own, children=self._children([*self._overridden(key), *derived]))
+
+    def _of_overrides(self, key: Key) -> Entry:
+        above = self.parents[key]
+        names = [self.settings[run] for run in self._names(key) if run in self.settings]
+        text = " ".join(override for override in key[1] if override not in above[1])
+        entry = self._compared(Entry(text, False, names[0] if names else "", self._names(key)), key, above)
+        return replace(entry, children=self._children(self._overridden(key)))
+
+    def _overridden(self, key: Key) -> list[Key]:
+        """Returns the overrides that are compared with an entry."""
+        return sorted(other for other, parent in self.parents.items() if parent == key)
+
+    def _parent(self, key: Key) -> Key:
+        """Returns the overrides with the most of those of `key` that can be compared with it, or the config itself."""
+        config, overrides = key
+        repeats = {_repeat(row) for row in self.runs[key]}
+        some = sorted(other for other in self.runs if other[0] == config and set(other[1]) < set(overrides))
+        some = [other for other in some if any(_repeat(row) in repeats for row in self._scored(self.runs[other]))]
+        return max(some, key=lambda other: len(other[1]), default=(config, ()))
 
     def _names(self, key: Key) -> tuple[str, ...]:
         return tuple(row.name for row in self.runs.get(key, ()))
@@ -151,14 +176,17 @@ class _Book:
             return replace(entry, answer=reason)
         if other is None:
             return replace(entry, answer="nothing to compare with: it has no BASE")
-        entry = replace(entry, reference=other[0])
+        config, overrides = other
+        entry = replace(entry, reference=ABOVE if overrides else config)
         if not self._scored(before):
             state = f"is {NOT_RUN}" if not before else f"has {self._why_none(before)}"
-            return replace(entry, answer=f"nothing to compare with: {other[0]} {state}")
+            return replace(entry, answer=f"nothing to compare with: {entry.reference} {state}")
         by_repeat = {_repeat(row): row for row in self._scored(before)}
         pairs = [(by_repeat[_repeat(row)], row) for row in self._scored(own) if _repeat(row) in by_repeat]
         if not pairs:
-            return replace(entry, answer=f"nothing to compare with: no run of {other[0]} with the same split and seed")
+            return replace(
+                entry, answer=f"nothing to compare with: no run of {entry.reference} with the same split and seed"
+            )
         entry = replace(entry, changes=_changes(*pairs[0]) if entry.is_config else None, cautions=_cautions(pairs))
         return self._with_gain(entry, pairs)
 
@@ -220,7 +248,8 @@ def _mean_pair(pairs: Sequence[Pair]) -> Pair:
 
 def _key(row: RunRow) -> Key:
     """Returns the entry that a run belongs to."""
-    return row.config, overrides_text(row.values, [key for key in row.changed if key not in REPEATED])
+    keys = [key for key in row.changed if key not in REPEATED and key in row.values]
+    return row.config, tuple(overrides_text(row.values, [key]) for key in keys)
 
 
 def _repeat(row: RunRow) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 HEAT = "background: rgba(0, 114, 178, {:.2f})"
 MOST_OPAQUE = 0.6  # of a score of 1: text is still read on it, on light and dark pages
-VOID_TAGS = ("img", "meta", "link", "source", "input", "br")  # have no closing tag
+VOID_TAGS = ("img", "meta", "link", "source", "input", "br", "wbr")  # have no closing tag
 
 
 class Html(str):
@@ -47,6 +48,15 @@ def join(*children: object) -> Html:
     """Returns children one after the other, escaped where they are plain text; None is nothing."""
     known = (child for child in children if child is not None)
     return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in known))
+
+
+def breakable(text: str) -> Html:
+    """Returns a text that may go on in a new line behind each dot, underscore and equals sign.
+
+    >>> breakable("TILE.ENABLE=true")
+    'TILE.<wbr>ENABLE=<wbr>true'
+    """
+    return Html(re.sub(r"([._=])(?=\w)", r"\1<wbr>", html.escape(text)))
 
 
 def table(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.report.frame import document
-from pipeline.report.markup import Html, digits, heat, join, quantity, table, tag
+from pipeline.report.markup import Html, breakable, digits, heat, join, quantity, table, tag
 from pipeline.report.runs_table import Column, RunsTable
 from pipeline.report.runs_text import SETTINGS, SUMMARIES
 
@@ -29,7 +29,7 @@ def table_page(own: RunsTable) -> str:
     """Returns the page of a competition's runs."""
     words = {heading: own.texts[heading] for heading in ("split", "other split") if any(own.texts[heading])}
     if any(own.differing):
-        words[SETTINGS] = [tag("span", text, class_="words") for text in own.differing]
+        words[SETTINGS] = [tag("span", breakable(text), class_="words") for text in own.differing]
     caption = f"{own.label} of each class"
     runs = _table(own, own.columns, number_cell, words, "Validation scores and costs", "sorted")
     classes = _table(own, own.classes, _heated, {}, caption, "sorted heat")

@@ -158,7 +158,7 @@ class SearchFindings:
         flattered = "" if not is_winner or self.flattered is None else f"{self.flattered:+.3f}"
         seeds = "" if own.of_seeds is None else f"±{own.of_seeds:.3f}"
         scores = (three_digits(self.winner.score) if is_winner else "", three_digits(own.score), flattered, seeds)
-        runs, gain = f"{own.done}/{row.planned}", str(row.gain.interval) if row.gain else ""
+        runs, gain = f"{own.done}/{len(row.runs)}", str(row.gain.interval) if row.gain else ""
         return (row.setting, *scores, runs, one_digit(own.minutes), gain, row.verdict)
 
     def _notes(self) -> list[str]:

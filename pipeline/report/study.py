@@ -32,14 +32,14 @@ class Row:
     """One setting of a study.
 
     Attributes:
-        planned: how many runs it has.
+        runs: the names of all its runs.
         own: what those that are evaluated say.
         gain: over the first setting, on the runs that both have; None for the first, and without such runs.
         verdict: in words, "" for the first.
     """
 
     setting: str
-    planned: int
+    runs: tuple[str, ...]
     own: Summary
     gain: Contrast | None
     verdict: str
@@ -77,7 +77,7 @@ class Findings:
         writer.writerow(
             (
                 *("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", whole_score(self.score), "minutes"),
-                *("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict"),
+                *("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict", "names"),
             )
         )
         for row in self.rows:
@@ -95,7 +95,7 @@ class Findings:
             own = row.own
             scores = (own.score, own.of_seeds, own.of_splits, own.miou, own.minutes)
             cells = ("" if value is None else value for value in scores)
-            writer.writerow((row.setting, own.done, row.planned, *cells, *gain, row.verdict))
+            writer.writerow((row.setting, own.done, len(row.runs), *cells, *gain, row.verdict, " ".join(row.runs)))
         return file.getvalue()
 
 
@@ -116,7 +116,8 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
     for setting, own in trained.items():
         found = gains.get(setting)
         words = verdict(found, adjusted[setting], study.equivalent, len(known)) if found else ""
-        rows.append(Row(setting, len(own), summary(own), found, words))
+        names = tuple(one.run for one in by_setting[setting])
+        rows.append(Row(setting, names, summary(own), found, words))
     return Findings(LABELS[score], tuple(rows))
 
 
@@ -136,4 +137,4 @@ def _cells(row: Row) -> tuple[str, ...]:
     seeds, splits = (f"±{value:.3f}" if value is not None else "" for value in (own.of_seeds, own.of_splits))
     scores, gain = (three_digits(own.score), seeds, splits, three_digits(own.miou)), row.gain
     interval = str(gain.interval) if gain else ""
-    return (row.setting, f"{own.done}/{row.planned}", *scores, one_digit(own.minutes), interval, row.verdict)
+    return (row.setting, f"{own.done}/{len(row.runs)}", *scores, one_digit(own.minutes), interval, row.verdict)

@@ -109,6 +109,38 @@ def test_overrides_hang_below_their_config_with_what_they_set(new_run):
     assert not entry.is_config and entry.changes is None
 
 
+def test_overrides_are_compared_with_the_run_that_has_most_of_them(new_run):
+    score_images(new_run("ExpAAB")[1], 0.3)
+    score_images(new_run("ExpAAB", "SOLVER.POWER=2")[1], 0.0)
+    score_images(new_run("ExpAAB", "SOLVER.POWER=2", "SOLVER.MAX_LR=0.1")[1], 0.03)
+    score_images(new_run("ExpAAB", "SOLVER.POWER=3", "SOLVER.MAX_LR=0.1")[1], 0.03)  # another power: beside it
+    powers = {child.name: child for child in entries()["ExpAAB"].children if child.runs}
+    assert set(powers) == {"SOLVER.POWER=2.0", "SOLVER.MAX_LR=0.1 SOLVER.POWER=3.0"}
+    (rate,) = powers["SOLVER.POWER=2.0"].children
+    assert (rate.name, rate.reference, rate.answer) == ("SOLVER.MAX_LR=0.1", "the entry above", "better with this seed")
+    assert rate.gain.interval.mean == pytest.approx(0.03, abs=0.003)
+
+
+def test_overrides_without_a_comparable_run_above_hang_below_their_config(new_run):
+    score_images(new_run("ExpAAB", "SOLVER.POWER=2", "EXPERIMENT.SEED=1")[1], 0.0)
+    new_run("ExpAAB", "SOLVER.MAX_LR=0.1")  # no scores yet
+    score_images(new_run("ExpAAB", "SOLVER.POWER=2", "SOLVER.MAX_LR=0.1")[1], 0.03)  # another seed
+    below = [child for child in entries()["ExpAAB"].children if child.runs]
+    assert len(below) == 3 and not any(child.children for child in below)
+    assert below[1].answer == "nothing to compare with: ExpAAB is not run"
+
+
+def test_overrides_have_the_names_that_studies_give_them(new_run):
+    folder = new_run("ExpAAB", "SOLVER.POWER=2")[1]
+    score_images(folder, 0.0)
+    header = "setting,runs,planned,score,gain,low,high,verdict,names"
+    (folder.parent / "study_tables").mkdir()
+    for study, setting in (("powers", "square"), ("rates", "slow, then fast")):
+        rows = [header, f'"{setting}",1,2,0.5,,,,,{folder.name} ExpAAB-elsewhere']
+        (folder.parent / "study_tables" / f"{study}.csv").write_text("\n".join(rows))
+    assert entries()["SOLVER.POWER=2.0"].question == "square (powers), slow, then fast (rates)"
+
+
 def test_seeds_and_splits_are_one_entry_and_compared_pairwise(new_run):
     score_images(new_run("ExpAAA")[1], 0.0)
     score_images(new_run("ExpAAA", "EXPERIMENT.SEED=1")[1], 0.01)

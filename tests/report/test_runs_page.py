@@ -37,7 +37,7 @@ def page(new_run) -> str:
 
 
 def names_by_power(page: str) -> dict[str, str]:
-    return {power: name for name, power in re.findall(r"<th scope=\"row\">(ExpAAB-\w+)</th>.*?POWER=(\d)", page)}
+    return {power: name for name, power in re.findall(r"<th scope=\"row\">(ExpAAB-\w+)</th>.*?POWER=<wbr>(\d)", page)}
 
 
 def test_the_page_is_well_formed_and_loads_nothing(page):
