@@ -74,9 +74,14 @@ def _item_not_run(entry: Entry) -> Html:
 
 
 def _entry(entry: Entry, own: Competition, links: Mapping[str, str]) -> Html:
-    """Returns an experiment: name, score, question, answer, and the settings that differ."""
+    """Returns an experiment: name, score, question, answer, and the settings that differ.
+
+    A setting of a study is headed by its name there, with its overrides below.
+    """
     name = tag("b" if entry.is_config else "code", _linked(entry, links))
     question = tag("p", entry.question, class_="asks") if entry.question else None
+    if question and not entry.is_config:
+        name, question = tag("b", entry.question), tag("p", name, class_="asks")
     return tag(
         "div", tag("p", name, _scores(entry, own, links), class_="named"), question, _answer(entry), _changes(entry)
     )
