@@ -40,7 +40,7 @@ SORT, BOARD_SCRIPT, RELOAD = (Path(__file__).with_name(name) for name in ("sort.
 STYLE = Path(__file__).with_name("board.css")
 NUM_CHOSEN = 3  # curves that are shown before anybody has chosen: the best runs
 MOST_LISTED = 12  # rows without a filter above them
-LEFT_OUT = ("parameters_m",)  # columns of `./run.sh table` that the board does without
+LEFT_OUT = ("parameters_m", "valid_loss")  # columns of `./run.sh table` that the board does without
 NOT_KNOWN = "–"
 
 

@@ -15,7 +15,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import is_machine_key
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
-from pipeline.paths import CONFIG, CONFIGS, LOG, MEMBERS, METRICS, TIMINGS, Folders
+from pipeline.paths import CONFIG, CONFIGS, HISTORY, LOG, MEMBERS, METRICS, TIMINGS, Folders
 from pipeline.report.read import (
     Header,
     Metrics,
@@ -32,6 +32,7 @@ from pipeline.report.table import read_state
 from pipeline.submission.log import read_log
 
 BOARDS = ("public", "private")
+LOSSES = ("train_loss", "valid_loss")  # of these columns, or their beginning
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class RunRow:
         header: question and published score of its config; empty for a run with overrides.
         changed: the keys that overrides changed.
         members: of an ensemble, the hashes of their checkpoints.
+        losses: of training and validation, with the terms of the loss, at the epoch that is scored, by their columns in
+            history.csv.
     """
 
     name: str
@@ -55,6 +58,7 @@ class RunRow:
     changed: tuple[str, ...]
     hours: float | None
     members: tuple[str, ...]
+    losses: Mapping[str, float]
 
     @property
     def split(self) -> Mapping[str, Any]:
@@ -94,6 +98,7 @@ def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> 
         changed=tuple(key for key in changed if key in values and not is_machine_key(key)),
         hours=_hours(folder),
         members=tuple(str(one.get("checkpoint_sha256")) for one in members),
+        losses=_losses(folder, metrics),
     )
 
 
@@ -113,6 +118,16 @@ def _hours(folder: Path) -> float | None:
     stage = read_stage_seconds(folder).get("train", 0.0)
     epochs = sum(numbers((read_columns(folder / TIMINGS) or {}).get("seconds", ())))
     return max(stage, epochs) / 3600 or None
+
+
+def _losses(folder: Path, metrics: Metrics | None) -> dict[str, float]:
+    """Returns the losses of the epoch whose weights are scored; none where nothing was trained here."""
+    history = read_columns(folder / HISTORY) or {}
+    epochs, epoch = numbers(history.get("epoch", ())), metrics.checkpoint.get("epoch") if metrics else None
+    if epoch not in epochs:
+        return {}
+    cells = {name: cells[epochs.index(epoch)] for name, cells in history.items() if name.startswith(LOSSES)}
+    return {name: float(cell) for name, cell in cells.items() if _is_number(cell)}
 
 
 def read_uploads(folders: Folders, competition: Competition | None) -> tuple[list[dict[str, str]], list[str]]:

@@ -32,7 +32,8 @@ class Column:
     """Numbers, one per run. `key`: its name in the CSV.
 
     Attributes:
-        is_score: higher is better; people are shown three decimals of a score and two of others.
+        is_score: higher is better.
+        decimals: that people are shown.
         is_detail: only in the files, not on the terminal.
     """
 
@@ -40,6 +41,7 @@ class Column:
     heading: str
     values: tuple[float | None, ...]
     is_score: bool = True
+    decimals: int = 3
     is_detail: bool = False
 
     @property
@@ -49,7 +51,7 @@ class Column:
 
     def shown(self, value: float | None) -> str:
         """Returns a value for people, empty where it is not known."""
-        return "" if value is None else f"{value:.{3 if self.is_score else 2}f}"
+        return "" if value is None else f"{value:.{self.decimals}f}"
 
     def summary(self) -> dict[str, float | None]:
         """Returns minimum, average and maximum."""
@@ -134,8 +136,9 @@ def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders
         _column(f"other_split_{score}", "other split", [others[row.name][0] for row in scored]),
         *(_column(key, key, [own.get(key) for own in boards]) for key in BOARDS),
         *_published(scored),
+        *_loss_columns(scored),
         *(
-            _column(key, heading, [_with_members(row, every, key) for row in scored], is_score=False)
+            _column(key, heading, [_with_members(row, every, key) for row in scored], is_score=False, decimals=2)
             for key, heading in COSTS.items()
         ),
     ]
@@ -161,7 +164,7 @@ def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders
     )
 
 
-def _column(key: str, heading: str, values: Sequence[float | None], **options: bool) -> Column:
+def _column(key: str, heading: str, values: Sequence[float | None], **options: int) -> Column:
     return Column(key, heading, tuple(values), **options)
 
 
@@ -180,6 +183,13 @@ def _score_columns(rows: Sequence[RunRow], main: str) -> Iterator[Column]:
     for name in order:
         values = [row.metrics.mean(name) for row in rows]
         yield _column(name, labels[name], values, is_detail=name not in (main, *SHOWN_FIRST))
+
+
+def _loss_columns(rows: Sequence[RunRow]) -> Iterator[Column]:
+    """Yields the losses at the epoch whose weights are scored; only that of validation is shown on the terminal."""
+    for name in dict.fromkeys(name for row in rows for name in row.losses):
+        values = [row.losses.get(name) for row in rows]
+        yield _column(name, name.replace("_", " "), values, is_score=False, is_detail=name != "valid_loss")
 
 
 def _published(rows: Sequence[RunRow]) -> Iterator[Column]:

@@ -171,6 +171,17 @@ def test_the_hours_of_a_training_that_was_interrupted_are_those_of_all_epochs(tw
     assert column(tables()[0], "hours") == (4.0, 1.5)
 
 
+def test_the_losses_are_those_of_the_epoch_that_is_scored(two_runs):
+    folder = Folders.from_environment().run(two_runs[0]).folder
+    head = "epoch,phase,lr,train_loss,valid_loss,valid_loss_dice,is_best,epochs_since_best\n"
+    rows = "6,flat,0.1,0.5,0.6,0.25,1,0\n7,flat,0.1,0.41,0.33,,1,0\n8,flat,0.1,0.3,0.9,0.5,0,1\n"
+    (folder / "history.csv").write_text(head + rows)  # epoch 7 is scored
+    (table,) = tables()
+    assert column(table, "train loss") == (0.41, None) and column(table, "valid loss") == (0.33, None)
+    assert "valid loss dice" not in headings(table), "no run has a value at that epoch"
+    assert "valid loss" in terminal_text(table, 200) and "train loss" not in terminal_text(table, 200)
+
+
 def test_the_csv_has_every_digit_and_a_line_per_run_alone(two_runs):
     (table,) = tables()
     head, *rows = csv.reader(csv_text(table).splitlines())
