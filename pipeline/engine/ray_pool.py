@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import tempfile
@@ -93,7 +94,7 @@ class RayPool:
         return [node for node in ray.nodes() if node["Alive"]]
 
     def _check_nodes(self) -> None:
-        """Refuses a cluster with a machine that does not see project and runs.
+        """Refuses a cluster with a machine that does not see project and runs, or the locks of this one.
 
         Raises:
             UserError: names the machines, and what they do not see.
@@ -103,6 +104,7 @@ class RayPool:
 
         look = _looker(str(PROJECT / "pipeline"), str(self.folders.runs))
         with tempfile.NamedTemporaryFile(dir=self.folders.runs, prefix=".seen") as token:
+            fcntl.lockf(token, fcntl.LOCK_EX)
             asked = {}
             for node in self._nodes():
                 pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -114,7 +116,7 @@ class RayPool:
         if problems:
             raise UserError(
                 "\n".join(problems) + "\nProject, RUNS_DIR and the packages of requirements.txt must be on a disk that "
-                "all machines of the cluster share, at the same path"
+                "all machines of the cluster share, at the same path, with file locks that all of them see"
             )
 
 
@@ -156,9 +158,13 @@ def _call_in(project: str, environment: dict[str, str]) -> Callable:
 
 
 def _looker(package: str, runs: str) -> Callable:
+    """Returns a function that says what is wrong with a machine, given a file that another process has locked."""
+
     def look(token: str) -> str:
+        import fcntl
         import importlib.util
         import os
+        from contextlib import suppress
 
         if not os.path.isdir(package):
             return f"does not see the project, {package}"
@@ -166,6 +172,9 @@ def _looker(package: str, runs: str) -> Callable:
             return f"does not see RUNS_DIR, {runs}"
         if importlib.util.find_spec("torch") is None:
             return "has no torch"
+        with suppress(OSError), open(token, "rb+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return f"does not see locks of other machines in RUNS_DIR, {runs}, so that two could write the same run"
         return ""
 
     return look

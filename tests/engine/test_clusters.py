@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,21 @@ def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"has no file locks \(No locks available\).*Set RUNS_DIR to a disk that has"):
         check_locks(tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_machine_that_does_not_see_locks_of_others_is_named(project, tmp_path):
+    code = "import sys; from pipeline.engine.ray_pool import _looker; print(_looker(*sys.argv[1:3])(sys.argv[3]))"
+
+    def look(token: Path) -> str:
+        """What a process with other locks says, as another machine."""
+        command = [sys.executable, "-c", code, str(project / "pipeline"), str(tmp_path), str(token)]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout.strip()
+
+    with open(tmp_path / "token", "wb") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        assert look(tmp_path / "token") == ""
+    assert look(tmp_path / "token").startswith("does not see locks of other machines in RUNS_DIR")
+    assert look(tmp_path / "elsewhere").startswith("does not see RUNS_DIR")
 
 
 @needs_submitit
