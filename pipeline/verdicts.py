@@ -147,7 +147,7 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
     interval = found.interval
     if not np.isfinite(interval.low):
         return "one sequence: nothing can be concluded"
-    if -equivalent < interval.low and interval.high < equivalent:
+    if -equivalent <= interval.low and interval.high <= equivalent:
         return f"equal within {equivalent:g}"
     if p_value < 2 * TAIL:
         word = "better" if interval.mean > 0 else "worse"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.intervals import group_numbers, interval
+from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
 from tests.long.power import p_value_of, simulate
 
@@ -114,6 +114,7 @@ def test_what_can_be_detected_grows_with_the_number_of_comparisons():
         wanted = found.error * (stats.t.ppf(1 - 0.025 / number, 3) + stats.t.ppf(0.8, 3))
         assert found.detectable(number) == pytest.approx(wanted)
         assert verdict(found, found.p_value, 0.005, number) == f"inconclusive (detectable: {wanted:.2g})"
+    assert found.detectable() == found.detectable(1)
     one = contrast([Pair(0, 0, {"a": ("s", 0.1), "b": ("s", 0.2)})])
     assert one.detectable() == np.inf
 
@@ -138,7 +139,7 @@ def test_a_gain_of_the_detectable_size_is_found_in_about_four_of_five_cases():
 
 def test_p_values_of_several_comparisons_are_raised_in_order():
     assert holm([0.01, 0.02, 0.9]) == pytest.approx([0.03, 0.04, 0.9])
-    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([0.5, 0.6]) == holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
 
 
@@ -158,6 +159,16 @@ def test_verdicts_are_the_four_that_there_are(gain, spread, words):
     assert verdict(found, found.p_value, 0.005).startswith(words)
 
 
+def test_the_limits_of_a_verdict_belong_to_the_careful_side():
+    for gain in (-0.25, 0.25):  # an interval of no width, at the largest difference that does not matter
+        found = contrast([Pair(0, 0, gains_of(*[gain] * 4))])
+        assert verdict(found, found.p_value, 0.25) == "equal within 0.25"
+        assert verdict(found, found.p_value, 0.249) == f"{'better' if gain > 0 else 'worse'} with this seed"
+    found = contrast([Pair(0, 0, gains_of(0.1, 0.2, 0.3, 0.4))])
+    assert verdict(found, 0.0499, 0.005) == "better with this seed"
+    assert verdict(found, 0.05, 0.005).startswith("inconclusive")
+
+
 def test_a_gain_of_one_seed_is_called_that_of_this_seed():
     effects = {str(index): (str(index), 0.1 + 0.001 * index) for index in range(12)}
     once, twice = contrast([Pair(0, 0, effects)]), contrast([Pair(0, 0, effects), Pair(0, 1, effects)])
@@ -166,8 +177,8 @@ def test_a_gain_of_one_seed_is_called_that_of_this_seed():
 
 
 def test_one_sequence_allows_no_conclusion():
-    found = contrast([Pair(0, seed, {"a": ("s", 0.1), "b": ("s", 0.2)}) for seed in range(2)])
-    assert isinstance(found, Contrast) and found.p_value == 1
+    found = contrast([Pair(0, seed, {"a": ("s", 0.125), "b": ("s", 0.25)}) for seed in range(2)])
+    assert found == Contrast(Interval(0.1875, -np.inf, np.inf, 1), 1.0, np.inf, 1.0, num_images=2, covers_training=True)
     assert verdict(found, found.p_value, 0.005) == "one sequence: nothing can be concluded"
 
 
