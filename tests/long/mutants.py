@@ -6,10 +6,10 @@
     python -m tests.long.mutants hits --only 12 40          # two mutants again, by number
 
 The mutations are mutmut's: swapped operators, numbers one higher, arguments left out, and so on. Left out are texts of
-error messages, `strict=` of `zip`, and fields of classes. A mutant is tried in a process of its own, forked after the
-tests are collected: it runs the fast tests that MODULES names, and the module's doctests, until one fails. Prints each
-mutant that no test kills, and a table; exit code 1 when one survives. Some survivors are equivalent: they compute the
-same.
+error messages and of `Literal`, `strict=` of `zip`, and fields of classes. A mutant is tried in a process of its own,
+forked after the tests are collected: it runs the fast tests that MODULES names, and the module's doctests, the quickest
+first, until one fails. Prints each mutant that no test kills, and a table; exit code 1 when one survives. Some
+survivors are equivalent: they compute the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import difflib
 import gc
 import inspect
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -27,6 +28,7 @@ import re
 import resource
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -78,9 +80,10 @@ MOST_MEMORY = 16 * 2**30  # bytes; a mutant that wants more fails
 class Survey:
     """A pytest plugin that runs the collected tests once for each mutant, each time in a process of its own."""
 
-    def __init__(self, path: str, mutants: Mapping[int, str], report: TextIO) -> None:
-        """Keeps the module, its mutants by number, and where to print survivors."""
-        self.path, self.mutants, self.report = path, mutants, report
+    def __init__(self, path: str, mutants: Mapping[int, str], report: TextIO, durations: Path) -> None:
+        """Keeps the module, its mutants by number, where to print survivors, and a file for the tests' durations."""
+        self.path, self.mutants, self.report, self.durations = path, mutants, report, durations
+        self.duration_of: Counter[str] = Counter()  # seconds, by test
         self.num_killed: int | None = None  # None: the tests fail without a mutation, or were not collected
 
     def pytest_collection(self) -> None:
@@ -91,6 +94,10 @@ class Survey:
         settings.register_profile("mutants", settings.get_profile("suite"), phases=phases)
         settings.load_profile("mutants")
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Adds up the durations of a test's parts, in the process that runs it."""
+        self.duration_of[report.nodeid] += report.duration
+
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Replaces the usual run."""
         gc.collect()
@@ -99,6 +106,8 @@ class Survey:
         passed, duration_s = self.run(session, source, resource.RLIM_INFINITY)
         if session.testsfailed or not passed:
             return True
+        duration_of = json.loads(self.durations.read_text())
+        session.items.sort(key=lambda item: duration_of[item.nodeid])  # most mutants need only some of the quick ones
         print(f"{self.path}: {duration_s:.1f} s of processor time without a mutation", file=self.report, flush=True)
         self.num_killed = 0
         for number, code in self.mutants.items():
@@ -122,6 +131,7 @@ class Survey:
                     session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
                         break
+                self.durations.write_text(json.dumps(self.duration_of))
                 status = int(session.testsfailed > 0)
             finally:
                 os._exit(status)
@@ -170,15 +180,21 @@ def find_mutations(path: str) -> tuple[libcst.Module, list[Mutation]]:
         for text in matchers.findall(node, matchers.SimpleString())
     ]
     left_out += [node.value for node in matchers.findall(module, matchers.Arg(keyword=matchers.Name("strict")))]
+    for node in matchers.findall(module, matchers.Subscript(value=matchers.Name("Literal"))):
+        left_out += matchers.findall(node, matchers.SimpleString())
     ids = {id(node) for node in left_out}
     return module, [
         one
         for one in mutations
         if id(one.original_node) not in ids
         and not isinstance(one.contained_by_top_level_function, libcst.SimpleStatementLine)  # a field
-        and STRICT.sub("", module.code_for_node(one.original_node))
-        != STRICT.sub("", module.code_for_node(one.mutated_node))
+        and _without_strict(module.code_for_node(one.original_node))
+        != _without_strict(module.code_for_node(one.mutated_node))
     ]
+
+
+def _without_strict(code: str) -> str:
+    return STRICT.sub("", code).replace(", )", ")")  # mutmut leaves the comma before an argument that it removes
 
 
 def try_module(path: str, sample: int, seed: int, only: Sequence[int]) -> tuple[int, int, int]:
@@ -194,7 +210,7 @@ def try_module(path: str, sample: int, seed: int, only: Sequence[int]) -> tuple[
         output = os.open(f"{folder}/output", os.O_RDWR | os.O_CREAT)
         for stream in (1, 2):
             os.dup2(output, stream)
-        survey = Survey(path, mutants, report)
+        survey = Survey(path, mutants, report, Path(folder) / "durations.json")
         options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={folder}/tests"]
         pytest.main([*options, *MODULES[path], path], plugins=[survey])
         if survey.num_killed is None:
