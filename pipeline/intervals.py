@@ -68,7 +68,7 @@ def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Inte
     '+0.0300 (-0.0111 to +0.0711)'
     """
     mean, error, degrees, num_groups = mean_and_error(values, groups)
-    half = float(error * stdtrit(degrees, 1 - tail)) if num_groups > 1 else np.inf
+    half = float(error * stdtrit(degrees, 1 - tail))
     return Interval(mean, mean - half, mean + half, num_groups)
 
 

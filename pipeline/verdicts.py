@@ -85,7 +85,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     variance, degrees_of_variance = _spread_of_trainings(pairs)
     covers = degrees_of_variance > 0
     if num_groups < 2:
-        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, 1.0, len(values), covers)
+        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, error, degrees, len(values), covers)
     if variance > 0:
         total = error**2 + variance
         combined = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)

@@ -32,6 +32,12 @@ def test_images_that_stand_alone_have_the_interval_of_student():
     assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 39) * error)
 
 
+def test_two_sequences_have_the_interval_of_one_degree_of_freedom():
+    found = interval(np.array([0.0, 0.0, 1.0, 1.0]), np.array([3, 3, 1, 1]))
+    assert found.high - found.mean == found.mean - found.low == pytest.approx(stats.t.ppf(0.975, 1) / 2)
+    assert (found.mean, found.num_groups) == (0.5, 2)
+
+
 def test_a_large_sequence_among_small_ones_counts_as_few():
     sizes, effects = np.r_[100, np.full(7, 10)], np.random.default_rng(0).normal(size=8)
     wide = interval(np.repeat(effects, sizes), np.repeat(np.arange(8), sizes))
