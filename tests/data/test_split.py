@@ -154,6 +154,25 @@ def test_eight_equal_sequences_as_in_dubai_validate_in_pairs_each_once_in_four_s
     assert len({frozenset(valid) for valid in valid_of}) == 20
 
 
+def test_the_sequences_of_each_index_are_frozen():
+    """Runs are compared by their split, so a change of it is a change of every result."""
+    numbers = [number for number in range(20) for _ in range(7 * number % 11 + 1)]
+    present = np.array([[True, number % 4 == 0, number in (3, 11)] for number in numbers])
+    catalog = catalog_of([f"s{number:02d}" for number in numbers])
+    valid = [sides(split_of(catalog, "sequence", index, present))[1] for index in range(3)]
+    assert [sorted({numbers[int(image_id[1:])] for image_id in own}) for own in valid] == [
+        [10, 11, 12, 15, 16],
+        [3, 8, 9, 19],
+        [0, 1, 4, 11, 13, 18],
+    ]
+
+
+@pytest.mark.parametrize("name", ["valid", "VAL", "Validation", "dev"])
+def test_the_organisers_images_validate_by_any_usual_name(name: str):
+    catalog = catalog_of([""] * 4).assign(given=["train", name, "train", "train"])
+    assert sides(split_of(catalog, "given", 0)) == ({"p0", "p2", "p3"}, {"p1"})
+
+
 def test_two_sequences_can_still_be_split():
     valid_of = [sides(split_of(catalog_of(["a"] * 6 + ["b"] * 6), "sequence", index))[1] for index in (0, 1)]
     assert [len(valid) for valid in valid_of] == [6, 6]
@@ -316,6 +335,29 @@ def test_what_a_refusal_advises_is_accepted(num: int, num_sequences: int, by: st
             folds = {"": num_folds, "null": None}.get(typed) if not typed.isdecimal() else int(typed)
             assert folds is None or kind == "kfold"
             make_split(catalog, present, kind, index, folds)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "by", "num_folds", "advice"),
+    [
+        ([""], "slice", None, "No split leaves images for both training and validation; add images."),
+        (["a"] * 3, "kfold", None, "These images can be split with {0}slice or {0}kfold {1}2."),
+        (
+            ["a", "b", "c"] * 10,
+            "stratified",
+            None,
+            "These images can be split with {0}sequence or {0}slice or {0}kfold.",
+        ),
+        (
+            *(["a", "b", "c"] * 10, "sequence", 5),
+            "These images can be split with {0}kfold (optimistic scores: frames of a sequence are on both sides).",
+        ),
+    ],
+)
+def test_a_refusal_advises_what_can_be_typed(sequences: list[str], by: str, num_folds: int | None, advice: str):
+    with pytest.raises(UserError) as refused:
+        make_split(catalog_of(sequences), np.ones((len(sequences), 2), bool), by, 0, num_folds)
+    assert str(refused.value).splitlines()[-1] == advice.format("DATASETS.SPLIT.BY=", "DATASETS.SPLIT.FOLDS=")
 
 
 def test_a_split_that_needs_no_scikit_learn_does_not_wait_for_it(python_modules):
