@@ -284,6 +284,22 @@ def test_a_number_may_be_the_name_of_a_solver_key(configs):
     assert phase == Phase("a", 4, "poly", max_lr=1e-8, min_lr=0.0, patience=5, power=0.9)
 
 
+def test_so_may_the_numbers_of_a_warm_up_and_of_a_curve(configs):
+    (configs / "plans" / "mine.yaml").write_text(
+        "- {NAME: a, EPOCHS: NUM_EPOCHS, LR: linear, WARMUP: WARMUP_EPOCHS}\n"
+        "- {NAME: b, EPOCHS: ANN_EPOCHS, LR: linear, WARMUP_STEPS: PATIENCE, CURVE_EPOCHS: NUM_EPOCHS, "
+        "CURVE_START: WARMUP_EPOCHS}\n- {NAME: c, AFTER: PATIENCE}\n"
+    )
+    numbers = {"NUM_EPOCHS": 9, "WARMUP_EPOCHS": 2, "ANN_EPOCHS": 4, "PATIENCE": 11, "MAX_LR": 1, "MIN_LR": 0}
+    loaded = load("ExpAAB", ("SOLVER.PLAN=mine", *(f"SOLVER.{key}={value}" for key, value in numbers.items())))
+    alike = {"lr": "linear", "max_lr": 1, "min_lr": 0}
+    assert loaded.plan == (
+        Phase("a", 9, warmup=2, **alike),
+        Phase("b", 2, warmup_steps=11, curve_epochs=9, curve_start=2, **alike),
+        Phase("c", 2, warmup_steps=11, curve_epochs=9, curve_start=4, **alike),
+    )
+
+
 def test_a_phase_without_rates_takes_the_solvers(configs):
     (configs / "plans" / "mine.yaml").write_text("- NAME: a\n  EPOCHS: 2\n  LR: linear\n")
     (phase,) = load("ExpAAB", ("SOLVER.PLAN=mine", "SOLVER.MAX_LR=0.5")).plan
