@@ -8,7 +8,7 @@ from ensemble_boxes import ensemble_boxes_nms, weighted_boxes_fusion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.detection.box_fusion import fit_fusion_weights, fuse, nms_members
+from pipeline.detection.box_fusion import GRID, IOU, IOUS, fit_fusion_weights, fuse, nms_members
 from pipeline.detection.boxes import Boxes, Detections, make_boxes, make_detections
 from pipeline.detection.coco_scores import coco_scores
 from pipeline.errors import UserError
@@ -146,6 +146,12 @@ def test_a_box_that_overlaps_by_the_threshold_itself_and_a_score_at_the_limit():
     assert len(fuse([whole, half], iou=0.6, skip_below=0.51).scores) == 1
 
 
+def test_of_equal_scores_those_of_earlier_members_come_first():
+    apart = np.array([[20 * place, 0, 20 * place + 10, 10] for place in range(40)])
+    fused = fuse([make_detections(boxes, [0.5] * 20, [0] * 20) for boxes in (apart[20:], apart[:20])])
+    assert fused.xyxy.tolist() == np.roll(apart, 20, axis=0).tolist()
+
+
 def test_suppression_over_members_takes_the_limits_that_it_is_given():
     one = make_detections([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.3], [0, 0])
     other = make_detections([[0, 0, 10, 8]], [0.8], [1])
@@ -206,6 +212,17 @@ def test_equal_weights_stay_where_nothing_gains():
     assert (fit.weights, fit.iou, fit.score) == ((1, 1, 1), 0.55, 1.0)
 
 
+def test_the_values_that_a_search_tries_rise_and_have_the_equal_weights_and_the_iou_that_it_starts_from():
+    assert list(GRID) == sorted(GRID) and {0, 1} < set(GRID)
+    assert list(IOUS) == sorted(IOUS) and 0 < min(IOUS) < IOU < max(IOUS) < 1
+
+
+def test_one_member_alone_is_searched_for_its_iou_only():
+    by_image, truth = ensemble(4, (0.1,), num_images=3)
+    fit = fit_fusion_weights(by_image, truth, ["car", "dog"])
+    assert fit.weights == (1,) and fit.num_tried == len(IOUS)
+
+
 def test_a_search_for_ap50_uses_the_values_it_is_given():
     by_image, truth = ensemble(2, (0.1, 0.3), num_images=4)
     fit = fit_fusion_weights(by_image, truth, ["car", "dog"], grid=(0, 1), ious=(0.4,), score="ap50")
@@ -221,5 +238,7 @@ def test_a_search_is_refused_where_it_has_no_answer():
         fit_fusion_weights(by_image | {"1": by_image["1"][:1]}, truth, ["car", "dog"])
     with pytest.raises(ValueError, match="expected one number of members"):
         fit_fusion_weights({}, truth, ["car", "dog"])
+    with pytest.raises(ValueError, match="expected one number of members"):
+        fit_fusion_weights({"1": []}, truth, ["car", "dog"])
     with pytest.raises(ValueError, match="ap is undefined on these 1 images"):
         fit_fusion_weights({"1": by_image["1"]}, {"1": make_boxes([], [])}, ["car", "dog"])
