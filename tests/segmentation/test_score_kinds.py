@@ -17,6 +17,7 @@ from pipeline.config.competition import SCORE_DEFAULTS, ScoreOptions
 from pipeline.scores import KINDS, Chosen, mean_score
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.mask_scores import image_score, score_masks
+from pipeline.segmentation.planes import from_bool
 from pipeline.segmentation.scores import image_scores, scores_over_all, summarise
 
 NUM_CLASSES = 3
@@ -279,6 +280,21 @@ def test_the_padding_of_a_frame_changes_no_score():
     plain, framed = (score_masks(EVERY.of_masks, *pair, NUM_CLASSES, OPTIONS) for pair in ((predicted, truth), padded))
     for name in EVERY.of_masks:
         assert np.array_equal(plain[name], framed[name]), name
+
+
+def test_planes_are_scored_class_by_class_like_masks_without_the_padding_of_a_frame():
+    generator = np.random.default_rng(4)
+    predicted, truth = (from_bool(generator.random((20, 30, 2)) < 0.6) for _ in range(2))
+    truth[3, 5:9, 0] = truth[10:14, 7, 1] = 255  # known of the other class
+    of_planes = score_masks(EVERY.of_masks, predicted, truth, 2, OPTIONS)
+    frame = ((4, 2), (8, 0), (0, 0))
+    padded = np.pad(predicted, frame, constant_values=240), np.pad(truth, frame, constant_values=255)
+    framed = score_masks(EVERY.of_masks, *padded, 2, OPTIONS)
+    for index in range(2):
+        masks = (predicted[..., index] // 240, np.where(truth[..., index] == 255, 255, truth[..., index] // 240))
+        of_masks = score_masks(EVERY.of_masks, *masks, 2, OPTIONS)
+        for name in EVERY.of_masks:
+            assert of_planes[name][index] == framed[name][index] == of_masks[name][1], name
 
 
 def test_a_weighted_mean_without_a_scored_pixel_has_no_value():

@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import SCORE_DEFAULTS
+from pipeline.scores import ALWAYS, Chosen
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.mask_scores import image_score
-from pipeline.segmentation.scores import confusion_table, image_scores, image_table, majority_guess, summarise
+from pipeline.segmentation.scores import (
+    Counts,
+    confusion_table,
+    counts_of,
+    counts_table,
+    empty_guess,
+    image_scores,
+    image_table,
+    majority_guess,
+    summarise,
+)
 
 CLASSES = ("Road", "Car", "Boat")
 TRUTHS = [np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 0, 0, 0]], np.uint8)]
@@ -56,6 +67,27 @@ def test_always_predicting_one_class_scores_where_the_others_are_absent(confusio
     assert guess["class"] == "Road"
     assert guess["scores"]["dice"] == pytest.approx(((4 / 5 + 1) / 2 + 1 / 2 + 1) / 3)
     assert guess["scores"]["miou"] == pytest.approx((6 / 7 + 0) / 2)
+
+
+def test_a_guess_has_the_scores_that_need_its_masks(confusion_ICC):
+    chosen = Chosen((*ALWAYS, "boundary_f"))
+    of_masks = {"boundary_f": np.array([[0.5, 0.0, 1.0], [1.0, 1.0, 1.0]])}
+    known = {"chosen": chosen, "of_masks": of_masks}
+    assert majority_guess(confusion_ICC, 0, CLASSES, (0, 1), **known)["scores"]["boundary_f"] == 5 / 8
+    assert empty_guess(counts_of(confusion_ICC), CLASSES, (0, 1), **known)["scores"]["boundary_f"] == 5 / 8
+
+
+def test_classes_that_overlap_are_compared_with_predicting_nothing_and_have_a_row_of_pixels_each():
+    counts = Counts(*np.array([[[2, 0], [1, 0]], [[4, 0], [1, 2]], [[3, 0], [2, 0]]]))
+    guess = empty_guess(counts, ("Road", "Car"))
+    # Nothing is right for Car in the first image only, which has none.
+    assert guess == {"class": "no class", "scores": {"dice": 1 / 4, "iou": 1 / 4, "miou": 0}}
+    assert counts_table(counts, ("Road", "Car")).to_dict("list") == {
+        "truth": ["Road", "Car"],
+        "found": [3, 0],
+        "missed": [2, 2],
+        "false": [2, 0],
+    }
 
 
 def test_the_table_of_the_confusion_has_a_row_per_true_class(confusion_ICC):
