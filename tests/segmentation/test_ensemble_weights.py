@@ -144,6 +144,22 @@ def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_imag
     assert found.words[0] == "equal weights: no gain on held-out sequences exceeds noise"
 
 
+@pytest.mark.parametrize("scored", [0, 1])
+def test_every_kind_of_fit_prefers_the_member_that_is_right_about_the_scored_class(scored):
+    """Of two members each takes its own class for the third one where the other is right."""
+    truth = np.repeat(np.uint8([[0, 1, 2]]), 8, axis=0)
+    both = [0.05, 0.05, 0.9]
+    probs = np.array([[[0.7, 0.05, 0.25], [0.05, 0.2, 0.75], both], [[0.2, 0.05, 0.75], [0.05, 0.7, 0.25], both]])
+    predictions = [
+        Prediction(np.log(own.T[:, truth]).astype(np.float16), 1, False, (0, 0), truth.shape) for own in probs
+    ]
+    images = [sample_members(f"p{number}", f"s{number}", (0, 1), predictions, truth) for number in range(5)]
+    found = fit_weights(images, 2, (scored,))
+    assert list(found.trials.by_key) == ["greedy", "soft", "soft per class"]
+    for trial in found.trials.by_key.values():
+        assert trial.setting[scored, min(scored, trial.setting.shape[1] - 1)] > 0.5
+
+
 def test_images_without_a_value_of_the_score_take_no_part_in_the_fit():
     images = draw_images([1.5, 0.1], num_sequences=12)
     other = (len(CLASSES) - 1,)
