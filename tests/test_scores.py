@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from pipeline.config.competition import OF_BOXES, OF_VOLUMES, OPTION_OF, ScoreName
-from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, image_parts, mean_scored, per_image_score
+from pipeline.scores import (
+    KINDS,
+    PER_IMAGE,
+    Kind,
+    class_scores,
+    counted_score,
+    image_parts,
+    mean_scored,
+    per_image_score,
+)
 from pipeline.segmentation import volume_scores
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import dice_iou
@@ -57,6 +66,8 @@ def test_the_mean_of_what_images_add_is_the_score_over_images_then_classes(value
 
 def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_counts():
     assert tuple(KINDS) == get_args(ScoreName)
+    allowed = {name: get_args(hint) for name, hint in get_type_hints(Kind).items() if get_origin(hint) is Literal}
+    assert all(getattr(kind, name) in values for name, values in allowed.items() for kind in KINDS.values())
     assert {score for score, kind in KINDS.items() if kind.needs == "boxes"} == set(OF_BOXES)
     assert all(KINDS[per_image_score(score)].per == "image" for score in KINDS)
     for score in set(KINDS) - set(OF_BOXES):
