@@ -228,7 +228,7 @@ def try_module(path: str, sample: int, seed: int, only: Sequence[int]) -> tuple[
         for stream in (1, 2):
             os.dup2(output, stream)
         survey = Survey(path, mutants, report, Path(folder) / "durations.json")
-        options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={folder}/tests"]
+        options = ["-q", "--tb=line", "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={folder}/tests"]
         pytest.main([*options, *MODULES[path], path], plugins=[survey])
         if survey.num_killed is None:
             printed = Path(f"{folder}/output").read_text("utf-8")
