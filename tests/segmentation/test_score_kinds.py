@@ -170,6 +170,15 @@ def test_scores_that_need_the_masks_are_those_of_their_definitions(case):
         assert own == pytest.approx(wanted | slow_object_scores(pieces(guess), pieces(true), OPTIONS))
 
 
+@given(sets(num_images=1))
+def test_each_score_of_one_image_can_be_had_by_its_name(case):
+    predicted, truth = case[0][0], case[1][0]
+    counted = confusions(*case)[0]
+    wanted = image_scores(counted, EVERY, score_masks(EVERY.of_masks, predicted, truth, NUM_CLASSES, OPTIONS))
+    for name in EVERY.of_images:
+        np.testing.assert_array_equal(image_score(name, counted, predicted, truth, OPTIONS), wanted[name], name)
+
+
 @given(sets(num_images=1, num_classes=5))
 def test_numbered_objects_are_scored_as_they_are_numbered_though_they_touch(case):
     guess, truth = (numbers[0].astype(np.int32) for numbers in case)
