@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.load import load
+from pipeline.config.load import Loaded, load
 from pipeline.config.loss_mix import SETTINGS, parse_mix, term_parts
 from pipeline.config.plan import Phase, learning_rate, load_plan
 from pipeline.errors import UserError
@@ -153,8 +153,13 @@ def test_run_5_of_the_cityscapes_diary_is_a_plan_with_each_decision_where_it_was
     assert learning_rate(plan["gentler"], 0, 100) == pytest.approx(2e-4 * (1300 / 5500) ** 1.2)
 
 
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    return load("ExpAAB")
+
+
 @given(st.data())
-def test_a_phase_that_only_goes_on_after_an_epoch_changes_no_rate(data):
+def test_a_phase_that_only_goes_on_after_an_epoch_changes_no_rate(loaded, data):
     epochs = data.draw(st.integers(2, 12))
     afters = sorted(data.draw(st.sets(st.integers(1, epochs - 1), min_size=1, max_size=4)))
     kind = data.draw(st.sampled_from(["flat", "cosine", "one_cycle", "poly", "linear"]))
@@ -166,8 +171,7 @@ def test_a_phase_that_only_goes_on_after_an_epoch_changes_no_rate(data):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "mine.yaml"
             path.write_text(text)
-            solver, origins = load("ExpAAB").config.solver, load("ExpAAB").origins
-            plan = load_plan(path, "mine.yaml", solver, 1e-3, origins)
+            plan = load_plan(path, "mine.yaml", loaded.config.solver, 1e-3, loaded.origins)
         return [learning_rate(phase, step, 5) for phase in plan for step in range(phase.epochs * 5)]
 
     assert rates(whole + later) == rates(whole)
