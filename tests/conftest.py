@@ -15,6 +15,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The tests start some hundred processes: without compiled files each would compile the packages again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # The suite says the same with a GPU and without. What only a GPU shows: python -m tests.long.gpu
 if "TEST_DEVICE" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -61,7 +64,7 @@ def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def project_copy(project: Path, tmp_path: Path) -> Path:
     """A copy of code and configs for one test, for processes that find other configs, or no data, beside the code."""
     for name in ("pipeline", "configs"):
-        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(project / name, tmp_path / "copy" / name)
     return tmp_path / "copy"
 
 
