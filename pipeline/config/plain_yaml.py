@@ -7,6 +7,7 @@ the type of the schema's annotation, not what YAML would guess: YAML 1.1 reads `
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import types
@@ -76,7 +77,7 @@ def compose_text(text: str, shown: str) -> yaml.Node | None:
         UserError: not YAML, or YAML beyond plain values; with the line if `shown` is a file.
     """
     try:
-        return yaml.compose(text, Loader=PlainLoader)
+        return _compose(text)
     except yaml.MarkedYAMLError as error:
         raise UserError(f"{origin_of(shown, error)}: {_yaml_problem(error)}") from None
     except yaml.reader.ReaderError as error:
@@ -85,6 +86,12 @@ def compose_text(text: str, shown: str) -> yaml.Node | None:
         raise UserError(f"{origin}: the character U+{error.character:04X} is not allowed in YAML; remove it") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # e.g. PyYAML passes "\UFFFFFFFF" to chr()
         raise UserError(f"{shown}: not YAML: {error}") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _compose(text: str) -> yaml.Node | None:
+    """Returns the root node of a text: base.yaml and a competition are read for every config. Nobody changes nodes."""
+    return yaml.compose(text, Loader=PlainLoader)
 
 
 def _yaml_problem(error: yaml.MarkedYAMLError) -> str:

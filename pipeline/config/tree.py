@@ -137,7 +137,7 @@ def build(tree: Tree, schema: type) -> Any:
 
 
 def _build(tree: Tree, schema: type, path: str = "") -> Any:
-    hints = typing.get_type_hints(schema, include_extras=True)
+    hints = _hints(schema)
     values = {}
     for field in fields(schema):
         here = join(path, key_of(field.name))
@@ -147,6 +147,12 @@ def _build(tree: Tree, schema: type, path: str = "") -> Any:
         if value is not None:
             values[field.name] = _build_field(value, hints[field.name], here)
     return schema(**values)
+
+
+@functools.cache
+def _hints(schema: type) -> dict[str, Any]:
+    """Returns the types of a dataclass's fields: its annotations are text, which is evaluated once."""
+    return typing.get_type_hints(schema, include_extras=True)
 
 
 def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
@@ -189,7 +195,7 @@ def _options(expected: Any) -> tuple[Any, ...]:
 
 def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Iterator[str]:
     """Yields an error message for each key in `tree` that is not in the schema, that of the group `path` of `root`."""
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     known = {key_of(field.name): hints[field.name] for field in fields(schema)}
     for key, value in tree.items():
         if key not in known:
@@ -232,7 +238,7 @@ def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: li
 def _all_keys(schema: type, path: str = "") -> list[str]:
     """Returns the dotted names of all groups and keys of a schema."""
     names = []
-    for name, expected in typing.get_type_hints(schema).items():
+    for name, expected in _hints(schema).items():
         here = join(path, key_of(name))
         names += [here, *(_all_keys(group, here) if (group := _group_of(expected)) else [])]
     return names
