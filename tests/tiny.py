@@ -21,6 +21,7 @@ from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop
 from pipeline.paths import Folders, RunPaths
+from pipeline.report.figure import SCALE
 from pipeline.stages import stages_of, task_of
 
 SIDE = 64
@@ -173,12 +174,13 @@ def run_stages(loaded: Loaded, last: str = "report", force: tuple[str, ...] = ()
 
 
 def draw_nothing(monkeypatch) -> None:
-    """Leaves every figure blank: drawing takes most of the time of a chain as small as this."""
-
-    def draw(canvas) -> None:
-        canvas.renderer = canvas.get_renderer()
-
-    monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.draw", draw)
+    """Leaves every figure a blank dot: drawing takes most of the time of a chain as small as this."""
+    canvas = "matplotlib.backends.backend_agg.FigureCanvasAgg"
+    monkeypatch.setattr(f"{canvas}.draw", lambda canvas: None)
+    monkeypatch.setattr(f"{canvas}.get_width_height", lambda canvas: (SCALE, SCALE))
+    monkeypatch.setattr(f"{canvas}.buffer_rgba", lambda canvas: bytes(SCALE * SCALE * 4))
+    monkeypatch.setattr("pipeline.report.figure.make_legible", lambda figure: None)
+    monkeypatch.setattr("pipeline.report.figure.PNG_LEVEL", 1)  # of panels, which are not matplotlib's
 
 
 def executed(lines: list[str]) -> list[str]:
