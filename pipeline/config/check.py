@@ -16,7 +16,7 @@ from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
-from pipeline.config.plan import Phase
+from pipeline.config.plan import Phase, given_mixes
 from pipeline.config.schema import STRIDE, TTA_SCALES, Config, Predict
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.errors import UserError
@@ -121,11 +121,11 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
     except UserError as error:
         yield "LOSS_FN.MIX", str(error)
         return
-    mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
-    for key, mix in mixes:
-        names = [term_parts(name)[0] for name, _ in parse_mix(mix)]
+    for given in given_mixes(config, plan):
+        names = [term_parts(name)[0] for name, _ in parse_mix(given.mix)]
         if "bitempered" in names and competition.is_multilabel:
-            yield key, "bitempered needs one class per pixel, but LABELS is multilabel; write bce or focal"
+            why = f"{given.where}bitempered needs one class per pixel, but LABELS is multilabel"
+            yield given.key, f"{why}; write bce or focal instead"
     changes = any(phase.loss and parse_mix(phase.loss) != config_mix for phase in plan)
     if config.solver.monitor == "valid_loss" and changes:
         # The validation loss is that of LOSS_FN.MIX in all phases. While another loss is minimised it may rise although
@@ -179,7 +179,8 @@ def _all_data(config: Config) -> Problems:
         return
     if by != "none":
         if name is not None:
-            yield "SOLVER.FROM", f"has an effect with DATASETS.SPLIT.BY none only, found {by}; remove it, or set none"
+            why = f"has an effect with DATASETS.SPLIT.BY none only, found {by}"
+            yield "SOLVER.FROM", f"{why}; remove it, or set DATASETS.SPLIT.BY: none"
         return
     if name is None:
         why = "none leaves no validation that says when to stop; name a run that had one, such as SOLVER.FROM: ExpBAA"
@@ -198,7 +199,7 @@ def _average(config: Config, plan: tuple[Phase, ...]) -> Problems:
         return
     if average.method == "none":
         if average.runs is not None:
-            yield "AVERAGE.RUNS", "has an effect with AVERAGE.METHOD greedy only; set that, or RUNS: null"
+            yield "AVERAGE.RUNS", "has an effect with AVERAGE.METHOD greedy only; set METHOD: greedy, or RUNS: null"
         return
     if config.datasets.split.by == "none":
         why = f"{average.method} must prove its gain on validation images, which SPLIT.BY none does not have"
@@ -210,11 +211,13 @@ def _average(config: Config, plan: tuple[Phase, ...]) -> Problems:
             yield "AVERAGE.RUNS", f"{twice} is given twice; name it once"
         return
     if average.runs is not None:
-        yield "AVERAGE.RUNS", f"METHOD {average.method} averages epochs of this run alone; set greedy, or RUNS: null"
+        why = f"METHOD {average.method} averages epochs of this run alone"
+        yield "AVERAGE.RUNS", f"{why}; set METHOD: greedy, or RUNS: null"
     num_epochs = sum(phase.epochs for phase in plan)
     if average.count > num_epochs:
         found = f"{average.count}, but SOLVER.PLAN {config.solver.plan} has {num_epochs} epochs at most"
-        yield "AVERAGE.COUNT", f"{found}; give {num_epochs} or fewer, or set METHOD: none"
+        fewer = f"give {num_epochs} or fewer, or " if num_epochs > 1 else ""  # a mean has two or more
+        yield "AVERAGE.COUNT", f"{found}; {fewer}set METHOD: none"
 
 
 def _report(config: Config, plan: tuple[Phase, ...]) -> Problems:
@@ -259,7 +262,7 @@ def _ensemble(config: Config, competition: Competition, origins: Mapping[str, st
         yield "ENSEMBLE.WEIGHTS", f"METHOD {method} has no weights; set METHOD: WEIGHTED"
     if config.decode.offsets == "fitted" and method not in ("AP", "WEIGHTED"):
         found = f"fitted needs mean probabilities, which METHOD {method} does not have"
-        yield "DECODE.OFFSETS", f"{found}; set METHOD: AP"
+        yield "DECODE.OFFSETS", f"{found}; set ENSEMBLE.METHOD: AP"
     if isinstance(weights, tuple):
         for why in _ensemble_weights(weights, len(members), competition):
             yield "ENSEMBLE.WEIGHTS", why
@@ -286,7 +289,7 @@ def _ensemble_weights(weights: tuple, num_members: int, competition: Competition
 def _scales(predict: Predict) -> Problems:
     scales, weights = predict.scales, predict.scale_weights
     if scales is not None and predict.tta == "scales":
-        why = f"TTA: scales is SCALES: {list(TTA_SCALES)} without flips; set TTA to none, flip, d2 or d4"
+        why = f"TTA: scales is SCALES: {list(TTA_SCALES)} without flips; set SCALES: null, or TTA: none"
         yield "PREDICT.SCALES", why
     if scales is not None and (not scales or len(set(scales)) < len(scales)):
         yield "PREDICT.SCALES", f"found {list(scales)}, expected different factors such as [1.0, 1.5], or null"
@@ -312,6 +315,6 @@ def _window_and_rates(config: Config) -> Problems:
         yield "SOLVER.CHECKPOINT_ENCODER", "true is not for compiled networks; set SOLVER.COMPILE: false"
     if solver.max_lr == "auto" and sweep.optimizer == "SGD" and name != "SGD":
         why = f"{suggested} a rate for plain SGD does not suit {name}"
-        yield "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver"
+        yield "SOLVER.MAX_LR", f"{why}; give a number" + ("" if name in UNEVEN else ", or SWEEP.OPTIMIZER: solver")
     if solver.max_lr == "auto" and name in UNEVEN:
         yield "SOLVER.MAX_LR", f"{suggested} the steps of {name} keep changing at a constant rate; give a number"

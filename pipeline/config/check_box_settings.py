@@ -8,7 +8,7 @@ from dataclasses import fields
 from pipeline.config.architectures import DETECTORS
 from pipeline.config.competition import Competition
 from pipeline.config.loss_mix import OF_BOXES, parse_mix, term_parts
-from pipeline.config.plan import Phase
+from pipeline.config.plan import Phase, given_mixes
 from pipeline.config.schema import Config, Detections, Ensemble
 from pipeline.config.tree import Problems, first_repeated
 from pipeline.errors import UserError
@@ -33,24 +33,25 @@ def box_problems(config: Config, competition: Competition, plan: tuple[Phase, ..
 
 def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -> Problems:
     has_boxes, name = competition.has_boxes, config.model.name
-    mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
     if config.ensemble.members is not None:
         return
-    for key, mix in mixes:
+    for key, mix, where, part in given_mixes(config, plan):
         try:
             terms = [term_parts(term)[0] for term, _ in parse_mix(mix)]
         except UserError:
             return  # refused elsewhere
         if not has_boxes and (own := next((term for term in terms if term in OF_BOXES), None)):
-            yield key, f"{own} is a loss for boxes, but the labels are masks; write for example 1 dice"
+            why = f"{where}{own} is a loss for boxes, but the labels are masks"
+            yield key, f"{why}; write for example {part}1 dice"
         known = DETECTORS.get(name, terms)
         if has_boxes and (twice := first_repeated(terms)) is not None:
-            yield key, f"{twice} is given more than once; with boxes, give each loss once"
+            yield key, f"{where}{twice} is given more than once; with boxes, give each loss once"
         if has_boxes and (other := next((one for one in terms if one not in known), None)):
             known = f"{name} has {', '.join(known)}"
             yield (
                 key,
-                f"found {other}, which is no loss of the network: {known}; write for example {DEFAULT_MIX[name]!r}",
+                f"{where}found {other}, which is no loss of the network: {known}; write for example "
+                f"{part}{DEFAULT_MIX[name]!r}",
             )
 
 

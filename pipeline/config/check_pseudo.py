@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config.competition import Competition
 from pipeline.config.loss_mix import parse_mix, term_parts
-from pipeline.config.plan import Phase
+from pipeline.config.plan import Phase, given_mixes
 from pipeline.config.schema import Config
 from pipeline.config.tree import Problems
 from pipeline.errors import UserError
@@ -51,17 +51,18 @@ def _soft_problems(config: Config, plan: tuple[Phase, ...]) -> Problems:
     if config.datasets.padding not in SOFT_PADDING:
         why = f"{config.datasets.padding} has no soft label; with PSEUDO.LABELS soft set reflect or ignore"
         yield "DATASETS.PADDING", why
-    mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
-    for key, mix in mixes:
+    for key, mix, where, _ in given_mixes(config, plan):
         try:
             terms = [term_parts(name) for name, _ in parse_mix(mix)]
         except UserError:  # refused elsewhere
             continue
         for loss, settings in terms:
             if loss not in SOFT_LOSSES:
-                remedy = f"PSEUDO.LABELS soft is for {', '.join(SOFT_LOSSES)}; take one of them, or set hard"
-                yield key, f"{loss} takes no soft labels; {remedy}"
+                remedy = (
+                    f"PSEUDO.LABELS soft is for {', '.join(SOFT_LOSSES)}; take one of them, or set PSEUDO.LABELS: hard"
+                )
+                yield key, f"{where}{loss} takes no soft labels; {remedy}"
             ranking = [name for name in RANKING if name in settings]
             if loss in SOFT_LOSSES and loss != "bce" and ranking:
-                why = f"{ranking[0]} of {loss} ranks pixels by the loss of one label, but PSEUDO.LABELS is soft"
-                yield key, f"{why}; remove it, or set hard"
+                why = f"{where}{ranking[0]} of {loss} ranks pixels by the loss of one label, but PSEUDO.LABELS is soft"
+                yield key, f"{why}; remove it, or set PSEUDO.LABELS: hard"

@@ -105,5 +105,8 @@ def why_refused(name: str, weight_decay: float) -> str | None:
     if word in map(plain_word, TWO_STEPS):
         return f"{name} {TWO_STEPS_REASON}"
     near = [other for other in known if plain_word(other.rpartition(".")[2]) == word] or nearest(name, known, most=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"expected {', '.join(OURS)}, or e.g. timm.lamb"
+    offered = [other for other in near if other in OFFERED]
+    if near and not offered:  # to propose it would be to have it typed, only to be refused
+        return f"{near[0]} {REFUSED[near[0]]}"
+    hint = f"did you mean {' or '.join(offered)}?" if offered else f"expected {', '.join(OURS)}, or e.g. timm.lamb"
     return f"no optimizer is called {name}; {hint}"

@@ -7,16 +7,16 @@ In: a file in `configs/plans/`, and the SOLVER keys that its numbers may name. O
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import yaml
 
 from pipeline.config.loss_mix import parse_mix
 from pipeline.config.plain_yaml import NULLS, compose_file, origin_of, quote
-from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
+from pipeline.config.schema import Config, Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, Tree, build, mapping_tree
 from pipeline.errors import UserError
 from pipeline.wording import did_you_mean
@@ -59,6 +59,23 @@ class Phase:
     freeze: tuple[str, ...] = ()  # what is not trained: `encoder`, `encoder.layer1`, `batch_norm` (with statistics)
     loss: str | None = None  # a loss mix in place of LOSS_FN.MIX
     augment: bool = True
+
+
+class GivenMix(NamedTuple):
+    """A loss mix, and how messages name where it is given."""
+
+    key: str  # the key of the config: that of the mix, or of the plan that has it
+    mix: str
+    where: str  # "" or the phase of the plan
+    part: str  # "" or the key of the phase, for what a message proposes
+
+
+def given_mixes(config: Config, plan: tuple[Phase, ...]) -> Iterator[GivenMix]:
+    """Yields every loss mix by which a config trains: its own, and those of phases that have another."""
+    yield GivenMix("LOSS_FN.MIX", config.loss_fn.mix, "", "")
+    for phase in plan:
+        if phase.loss:
+            yield GivenMix("SOLVER.PLAN", phase.loss, f"{config.solver.plan}, phase {phase.name}: ", "LOSS: ")
 
 
 def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
