@@ -262,6 +262,11 @@ def _candidates(competition: Competition, roots: Sequence[Path]) -> Iterator[Pat
             yield from sorted(root.glob(f"*/{name}")) if os.path.isdir(root) else ()
 
 
+def quoted(path: Path) -> str:
+    """Returns a path as it is typed in a shell."""
+    return shlex.quote(str(path))
+
+
 def _not_found(competition: Competition, roots: Sequence[Path], directory: str | None) -> str:
     needed = needed_names(competition)[0]
     if directory:
@@ -277,7 +282,8 @@ def _not_found(competition: Competition, roots: Sequence[Path], directory: str |
         lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else what))
         if needed != "." and os.path.exists(root / needed):
             lines.append(
-                f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"
+                "    which is itself a competition's folder: name the one above it, "
+                f"DATA_DIR={quoted(root.resolve().parent)}"
             )
     if competition.kaggle_slug or competition.repository:
         lines.append(f"To get it:       ./run.sh download {shlex.quote(competition.name)}")
@@ -292,7 +298,7 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     try:
         holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
     except OSError as error:
-        return f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nchmod u+rx {folder}"
+        return f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nchmod u+rx {quoted(folder)}"
     needed = needed_names(competition)[0]
     lines = [
         f"Found the folder {folder} of the competition '{competition.name}', but it has no {needed}.",
@@ -307,10 +313,11 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     archive = next(iter(sorted(folder.glob("*.zip"))), None)
     if inner:
         lines.append(
-            f"There is one in {inner.parent}: move everything one level up, or set DATASETS.DIRECTORY={inner.parent}"
+            f"There is one in {inner.parent}: move everything one level up, or set "
+            f"DATASETS.DIRECTORY={quoted(inner.parent)}"
         )
     elif archive:
-        lines.append(f"Unpack it first: unzip {archive} -d {folder}")
+        lines.append(f"Unpack it first: unzip {quoted(archive)} -d {quoted(folder)}")
     elif competition.kaggle_slug or competition.repository:
         lines.append(f"Move it away and get it again: ./run.sh download {shlex.quote(competition.name)}")
     else:

@@ -79,11 +79,6 @@ class EpochSampler(Sampler):
         self.ranks, self.window = ranks, window
         frames = dataset.frames()
         self.frames = frames if len(distinct_frames(frames)) > 1 else None
-        if self.num_samples < batch_size and drop_last:
-            raise UserError(
-                f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {self.num_samples} training samples and "
-                f"DROP_LAST leaves none of them.\nSet BATCH_SIZE to {self.num_samples} or less, or DROP_LAST to false."
-            )
         if self.frames is not None and ranks is not None:
             found = f"needs samples of one size, found {len(distinct_frames(frames))} sizes"
             raise UserError(f"DATALOADERS.TRAIN.SHUFFLE_WINDOW {found}; enable tiles or crops, or set it to 0")

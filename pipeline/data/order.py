@@ -116,3 +116,26 @@ def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
     whole, rest = divmod(num_samples, batch_size)
     joins = rest == 1 and whole > 0
     return whole if drop_last or rest == 0 or joins else whole + 1
+
+
+def too_large(batch_size: int, num_samples: int, unit: int, num_pseudo: int = 0) -> str:
+    """Returns why a batch cannot be larger than all training samples together, and what to set.
+
+    Args:
+        unit: of how many samples a batch size is a multiple: ranks times micro-batches.
+        num_pseudo: how many samples of a batch are pseudo-labelled, and not among `num_samples`.
+
+    >>> too_large(8, 7, 4).partition("\\n")[2]
+    'Set BATCH_SIZE to 4, which RANKS and ACCUMULATE divide.'
+    """
+    found = f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {num_samples} training samples"
+    if num_pseudo:
+        of_batch = f"{found} for the {batch_size - num_pseudo} labelled of a batch (PSEUDO.SHARE)"
+        return f"{of_batch}, and DROP_LAST leaves none of them.\nLower BATCH_SIZE."
+    if unit == 1:
+        fix = f"Set BATCH_SIZE to {num_samples} or less, or DROP_LAST to false."
+    elif fitting := num_samples // unit * unit:
+        fix = f"Set BATCH_SIZE to {fitting}, which RANKS and ACCUMULATE divide."
+    else:
+        fix = f"Set BATCH_SIZE to {num_samples} or less, SOLVER.ACCUMULATE to 1 and RUNTIME.RANKS to 1."
+    return f"{found} and DROP_LAST leaves none of them.\n{fix}"

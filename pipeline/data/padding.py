@@ -66,7 +66,9 @@ def refuse_other_sizes(sizes: Sizes, frames: Collection[tuple[int, int]]) -> Non
     ):
         return
     (height, width), (own_height, own_width) = other, sizes.fixed
-    only = f"set MODEL.ENCODER.IMAGE_SIZE: [{width}, {height}]" if len(frames) == 1 else "cut tiles: TILE.ENABLE: true"
+    tile = f"{{ENABLE: true, WIDTH: {own_width}, HEIGHT: {own_height}, SETS: [[1.0, 0.25]]}}"
+    size = f"set MODEL.ENCODER.IMAGE_SIZE: [{width}, {height}]"
+    only = size if len(frames) == 1 else f"cut tiles of its size: DATASETS.AUGMENTATION.TILE: {tile}"
     raise UserError(
         f"MODEL: the network takes images of {own_width}x{own_height} only, but a training sample has "
         f"{width}x{height}; {only}"

@@ -13,7 +13,6 @@ Letters: I images, N submissions, G sequences, B boards.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
@@ -25,10 +24,11 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import PER_IMAGE, shown
+from pipeline.paths import CONFIG, PER_IMAGE, shown
 from pipeline.report.folders import command_of, config_of, run_folder
 from pipeline.report.read import (
     read_columns,
+    read_config,
     read_metrics,
     read_stage_seconds,
     show_value,
@@ -242,9 +242,9 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.
     for run, folder in folders.items():
         own = read_metrics(folder)
         if own is None:
-            raise UserError(f"{run} {why_no_score(folder, shlex.join(['./run.sh', run]))}")
+            raise UserError(f"{run} {why_no_score(folder, command_of(folder, read_config(folder / CONFIG) or {}))}")
         score = score or per_image_score(own.main.name)
-        found[run] = read_image_scores(folder, shlex.join(["./run.sh", run]), score)
+        found[run] = read_image_scores(folder, command_of(folder, read_config(folder / CONFIG) or {}), score)
     first, *others = found.values()
     ids = [image_id for image_id in first if all(image_id in other for other in others)]
     scores = {run: np.array([own[image_id][1] for image_id in ids]) for run, own in found.items()}

@@ -9,7 +9,6 @@ Needs no torch, so that a skipped stage starts fast.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.engine.freshness import read_marker
 from pipeline.errors import UserError
 from pipeline.files import fits, read_json
 from pipeline.paths import HISTORY, SWEEP_FACTS, Folders, RunPaths, shown
+from pipeline.training.inputs import how_to_train
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -93,11 +93,8 @@ def settings_of_source(loaded: Loaded, folders: Folders) -> Mapping[str, Any]:
     marker = read_marker(source.marker("train"))
     is_whole = marker is not None and fits(marker.settings, SETTINGS)
     if not is_whole or not (source / HISTORY).is_file():
-        if name in config_names():
-            fix = f"train and score it first: ./run.sh {shlex.quote(name)} evaluate"
-        elif source.folder.is_dir():  # a run with overrides, which its name does not tell
-            fix = "train and score it first, with the command that created it"
-        else:
+        fix = f"train and score it first{how_to_train(name, 'evaluate')}"
+        if name not in config_names() and not source.folder.is_dir():
             fix = "no config and no run has this name"
         raise UserError(f"SOLVER.FROM: {name} is not trained ({shown(source.folder)}); {fix}")
     if marker.settings.get("DATASETS.SPLIT.BY") == "none":

@@ -27,7 +27,7 @@ from pipeline.data.loaders import (
     train_batches,
     valid_batches,
 )
-from pipeline.data.order import distinct_frames
+from pipeline.data.order import distinct_frames, too_large
 from pipeline.data.parts import PartSampler
 from pipeline.data.positions import storage_ranks
 from pipeline.data.remote import LOADER_TIME_OUT_S
@@ -124,11 +124,9 @@ def _sampler(loaded: Loaded, train: Any) -> EpochSampler | PseudoSampler:
     window = options.shuffle_window
     ranks = storage_ranks(labelled.store, labelled.positions) if window else None
     settings = (options.batch_size - per_batch, seed_of(loaded), options.shuffle, options.drop_last, shares, ranks)
-    if per_batch and options.drop_last and len(labelled) < settings[0]:
-        raise UserError(
-            f"DATALOADERS.TRAIN.BATCH_SIZE {options.batch_size} with PSEUDO.SHARE {config.pseudo.share:g} takes "
-            f"{settings[0]} labelled samples per step, but there are only {len(labelled)}; lower BATCH_SIZE"
-        )
+    if options.drop_last and len(labelled) < settings[0]:
+        unit = group.count() * config.solver.accumulate
+        raise UserError(too_large(options.batch_size, len(labelled), unit, per_batch))
     sampler = EpochSampler(labelled, *settings, window)
     return PseudoSampler(sampler, train.pseudo, per_batch) if per_batch else sampler
 

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,7 @@ from pipeline.paths import (
     VALID_STORE,
     Folders,
     RunPaths,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -149,6 +152,15 @@ def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | No
     return next((path for path in paths if path.is_file()), None)
 
 
+def how_to_train(run: str, stage: str) -> str:
+    """Returns the end of a sentence that asks for a run's training; the name of a run with overrides tells no command.
+
+    >>> how_to_train("demo", "train"), how_to_train("demo-1a2b3c4d", "train")
+    (': ./run.sh demo train', ', with the command that created it')
+    """
+    return f": ./run.sh {shlex.quote(run)} {stage}" if run in names() else ", with the command that created it"
+
+
 def find_checkpoint(name: str, folders: Folders) -> Path:
     """Returns the file of weights that EXPERIMENT.LOAD_PREV names.
 
@@ -190,9 +202,11 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(hub.hf_hub_download(name, PUBLISHED))
     except Exception as error:  # the hub's client raises its own, requests' and the system's errors alike
+        python = shlex.quote(shown(Path(sys.executable)))  # which the command `hf` may not be of
         raise UserError(
             f"EXPERIMENT.LOAD_PREV: {name} is not on this machine, and the library's hub did not give its {PUBLISHED} "
-            f"({type(error).__name__}). With internet: huggingface-cli download {name}; then name the folder or file"
+            f'({type(error).__name__}). With internet: {python} -c "import huggingface_hub as hub; '
+            f"print(hub.snapshot_download('{name}'))\"; then name the folder that it prints"
         ) from None
 
 

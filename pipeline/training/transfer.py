@@ -8,7 +8,6 @@ the same order; with LOAD_PART `classes`, each class that both have keeps its ow
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.paths import BEST, CLASSES, shown
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.encoder import with_channels
-from pipeline.training.inputs import find_checkpoint
+from pipeline.training.inputs import find_checkpoint, how_to_train
 from pipeline.training.learner import validated_weights
 from pipeline.training.weights import load_weights, read_safetensors, refuse_other_kinds
 
@@ -72,7 +71,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: the file is absent or damaged.
     """
     if path.suffix != ".safetensors":
-        train = f"train it first: ./run.sh {shlex.quote(path.parent.name)} train"
+        train = f"train it first{how_to_train(path.parent.name, 'train')}"
         other = "name a run, a checkpoint of this project or a .safetensors file"
         fix = f"EXPERIMENT.LOAD_PREV needs it; {train if path.name == BEST else other}"
         return validated_weights(load_or_refuse(path, fix))

@@ -27,7 +27,7 @@ from pipeline.task import Arrays, HeldOut, Make
 from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder, member_runs
-from pipeline.work.members import WITHOUT_STORES
+from pipeline.work.members import without_stores
 
 NUM_COMPARED = 2  # images of each store that are held against its network: a million pixels or two
 
@@ -74,7 +74,8 @@ def check_room(run: Run) -> None:
         try:
             check_disk(run.folders.runs, total, f"storing the probabilities of {len(names)} members")
         except DiskTooSmall as error:
-            raise UserError(f"{error}\n{WITHOUT_STORES}") from None
+            has_limit = run.loaded.config.submit.time_limit_hours is not None
+            raise UserError(f"{error}{without_stores(run.loaded, has_limit)}") from None
 
 
 def store_facts(member: Run) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pipeline.engine.freshness import read_marker
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.paths import DECODE
-from pipeline.report.read import read_json
+from pipeline.paths import CONFIG, DECODE
+from pipeline.report.read import read_config, read_json
 from pipeline.training.all_data import settings_of_source, source_of
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
@@ -45,13 +45,16 @@ def check_fitted(run: Run) -> None:
     """
     source, name = source_of(run.loaded, run.folders), run.loaded.config.solver.from_
     marker = read_marker(source.marker("fit"))
+    theirs = {} if marker is None else marker.settings
+    theirs = (read_config(source / CONFIG) or {}) | theirs  # without a DECODE it has no stage `fit` to be typed
+    for key, value in run.loaded.values.items():
+        if key.startswith("DECODE.") and theirs.get(key, value) != value:
+            raise UserError(
+                f"{key}: found {value}, but {name}, from which it is taken, has {theirs[key]}; set the same"
+            )
     if marker is None or read_json(source / DECODE) is None:
         settings_of_source(run.loaded, run.folders)  # not even trained
         raise UserError(
             f"DECODE: {name} has fitted no thresholds yet; type: ./run.sh {shlex.quote(name)} fit, "
             "or set DECODE to none"
         )
-    for key, value in run.loaded.values.items():
-        theirs = marker.settings.get(key, value)
-        if key.startswith("DECODE.") and theirs != value:
-            raise UserError(f"{key}: found {value}, but {name}, from which it is taken, has {theirs}; set the same")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config.load import is_machine_key, run_name
+from pipeline.config.load import Loaded, is_machine_key, run_name
 from pipeline.config.members import member_command
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
@@ -43,6 +43,15 @@ WITHOUT_STORES = (
     "Or add ENSEMBLE.STREAM=true: members then predict image by image and store no probabilities. The result is the "
     "same, but every METHOD that you try predicts again."
 )
+
+
+def without_stores(loaded: Loaded, has_limit: bool) -> str:
+    """Returns a line on how to do without stores, for messages; empty where an ensemble of this task needs them.
+
+    Args:
+        has_limit: whether there is a time limit, for which members are predicted one after the other.
+    """
+    return "" if has_limit or loaded.competition.has_boxes else f"\n{WITHOUT_STORES}"
 
 
 def require_trained(members: Sequence[Run]) -> None:
@@ -105,7 +114,7 @@ def predict_members(members: Sequence[Run], has_limit: bool = False) -> None:
         try:
             run_chain(member, stages[-1].name, stages=stages)
         except DiskTooSmall as error:
-            raise UserError(f"{member.name}: {error}\n{WITHOUT_STORES}") from error
+            raise UserError(f"{member.name}: {error}{without_stores(member.loaded, has_limit)}") from error
 
 
 def require_alike(members: Sequence[Run], has_stores: bool) -> None:

@@ -26,8 +26,14 @@ ON = "PSEUDO.TEACHER=DemoAAB"
         ),
         (("PSEUDO.SHARE=0",), r"PSEUDO\.SHARE"),
         (("PSEUDO.CONFIDENCE=1.1",), r"PSEUDO\.CONFIDENCE"),
-        (("PSEUDO.LABELS=soft", "LOSS_FN.MIX=1 ce + 1 lovasz"), r"LOSS_FN\.MIX: lovasz takes no soft labels.*set PSEUDO.LABELS: hard"),
-        (("PSEUDO.LABELS=soft", "LOSS_FN.MIX=ce(top=0.2)"), r"top of ce ranks pixels .* remove it, or set PSEUDO.LABELS: hard"),
+        (
+            ("PSEUDO.LABELS=soft", "LOSS_FN.MIX=1 ce + 1 lovasz"),
+            r"LOSS_FN\.MIX: lovasz takes no soft labels.*set PSEUDO.LABELS: hard",
+        ),
+        (
+            ("PSEUDO.LABELS=soft", "LOSS_FN.MIX=ce(top=0.2)"),
+            r"top of ce ranks pixels .* remove it, or set PSEUDO.LABELS: hard",
+        ),
         (("PSEUDO.LABELS=soft", "DATASETS.PADDING=class"), r"DATASETS\.PADDING: class has no soft label"),
         (("PSEUDO.LABELS=soft", "DATASETS.PADDING=background"), r"set reflect or ignore"),
         (("PSEUDO.LABELS=sort",), r"PSEUDO\.LABELS"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -123,8 +126,13 @@ def test_a_file_that_is_no_network_is_refused(workshop, tmp_path, name, words):
 
 def test_a_network_of_the_hub_that_is_out_of_reach_is_refused_with_what_to_do(workshop, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *names: (_ for _ in ()).throw(OSError()))
-    with pytest.raises(UserError, match="huggingface-cli download somebody/network"):
+    with pytest.raises(UserError, match=r"With internet: .*snapshot_download") as refusal:
         started(workshop, "somebody/network", "fitting")
+    command = re.search(r"With internet: (.*); then name", str(refusal.value))[1]
+    offline = subprocess.run(
+        ["sh", "-c", command], env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, check=False
+    )
+    assert b"LocalEntryNotFoundError" in offline.stderr  # it asks for the network, and there is nothing to ask here
 
 
 def test_a_part_of_nothing_is_refused(workshop):

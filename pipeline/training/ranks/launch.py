@@ -61,7 +61,8 @@ def ranks_of(config: Config) -> int:
             raise UserError(f"RUNTIME.RANKS is auto, which means {ranks} here: {why}")
     if cards is not None and ranks > cards:
         found = f"RUNTIME.RANKS is {ranks}, and each rank needs a GPU, but torch finds {cards}"
-        raise UserError(f"{found}; set RUNTIME.RANKS={cards}")
+        most = next(count for count in range(cards, 0, -1) if why_not_divided(config, count) is None)
+        raise UserError(f"{found}; set RUNTIME.RANKS={most}")
     return ranks
 
 
