@@ -32,7 +32,7 @@ JPEG_QUALITY = 95  # with 4:4:4 colour: re-encoding costs less than the camera's
 
 
 def download(name: str, folders: Folders) -> None:
-    """Downloads the data of a competition, or the ImageNet weights of an encoder.
+    """Downloads the data of a competition, or the weights of an encoder.
 
     Raises:
         UserError: nothing has that name, or the download is not possible; says how to get the data by hand.
@@ -80,24 +80,28 @@ def fetch(competition: Competition, target: Path) -> None:
     shutil.rmtree(partial)
 
 
-def download_weights(encoder: str, competitions: list[str], folders: Folders) -> None:
-    """Writes `<encoder>-imagenet.safetensors` for machines without internet."""
+def download_weights(name: str, competitions: list[str], folders: Folders) -> None:
+    """Writes `<encoder>-<tag>.safetensors` for machines without internet.
+
+    Args:
+        name: the encoder; `<encoder>-<tag>` for other weights than `imagenet`.
+    """
     import segmentation_models_pytorch as smp
     import timm
     from safetensors.torch import save_file
 
-    from pipeline.config.schema import Encoder
-    from pipeline.training.encoder import load_pretrained, refuse_unknown_encoder
+    from pipeline.training.encoder import load_pretrained
+    from pipeline.training.encoder_names import encoder_to_download, refuse_unknown_encoder
 
-    of_timm = encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
-    if encoder not in smp.encoders.encoders and not (of_timm and timm.is_model(of_timm)):
-        known = [*competitions, *smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())]
-        hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
-        raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
-    refuse_unknown_encoder(encoder)
+    encoder = encoder_to_download(name)
+    if encoder is None or (encoder.name.startswith("tu-") and not timm.is_model(encoder.name.removeprefix("tu-"))):
+        known = [*competitions, *smp.encoders.encoders, *(f"tu-{one}" for one in timm.list_models())]
+        hint = did_you_mean(name, known, f"competitions: {', '.join(competitions)}", most=3)
+        raise UserError(f"there is no competition or encoder {name!r}; {hint}")
+    refuse_unknown_encoder(encoder.name)
     check_writable(folders.weights[0], "WEIGHTS_DIR")
-    path = folders.weights[0] / f"{encoder}-imagenet.safetensors"
-    state = load_pretrained(Encoder(encoder, "", "imagenet"), folders.weights).state_dict()
+    path = folders.weights[0] / f"{encoder.name}-{encoder.weights}.safetensors"
+    state = load_pretrained(encoder, folders.weights).state_dict()
     with atomic_path(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
     print(f"downloaded: {shown(path)}")

@@ -16,6 +16,7 @@ from pipeline.wording import hours_of, size
 
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
+    from pipeline.config.schema import Encoder
     from pipeline.engine.run import Run
     from pipeline.notebook.folder import Notebook
 
@@ -193,15 +194,23 @@ def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
     if path is None:
         raise UserError(
             f"the weights of {encoder.name} ({encoder.weights}) are not in WEIGHTS_DIR, and the notebook has no "
-            f"internet. Type: ./run.sh download {encoder.name}; or add --internet"
+            f"internet. {_how_to_get(encoder)}"
         )
-    name = Path(f"{encoder.name}-{encoder.weights}.safetensors")
+    name = Path(f"{encoder.name}-{encoder.weights}{path.suffix}")
     if path.name != name.name:  # a path of this machine
         raise UserError(
             "MODEL.ENCODER.WEIGHTS is a path on this machine, which the notebook cannot read. Copy the file to "
-            f"WEIGHTS_DIR/{encoder.name}-mine.safetensors, and add MODEL.ENCODER.WEIGHTS=mine"
+            f"WEIGHTS_DIR/{encoder.name}-mine{path.suffix}, and add MODEL.ENCODER.WEIGHTS=mine"
         )
     return [(path, name)]
+
+
+def _how_to_get(encoder: Encoder) -> str:
+    from pipeline.training.encoder_names import download_name
+
+    if (name := download_name(encoder)) is not None:
+        return f"Type: ./run.sh download {name}; or add --internet"
+    return f"Put the file that its authors publish there, as {encoder.name}-{encoder.weights}.pth"
 
 
 def _other_runs(run: Run, named: Sequence[str]) -> list[str]:

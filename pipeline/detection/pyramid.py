@@ -13,7 +13,8 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from pipeline.config.schema import Model
 from pipeline.errors import UserError
-from pipeline.training.encoder import FULL_DEPTH, refuse_unknown_encoder
+from pipeline.training.encoder import FULL_DEPTH
+from pipeline.training.encoder_names import refuse_unknown_encoder
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
 NUM_ENCODED = 3  # levels taken from the encoder: strides 8, 16 and 32

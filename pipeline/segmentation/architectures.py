@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.deeplab_v2 import DeepLabV2
 from pipeline.segmentation.own_code import own_function
 from pipeline.segmentation.plain_unet import PlainUnet
-from pipeline.training.encoder import refuse_unknown_encoder
+from pipeline.training.encoder_names import refuse_unknown_encoder
 from pipeline.wording import did_you_mean
 
 # Arguments that other keys give, and activation, which loss and decoding apply.

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
+from pipeline.training.encoder_names import download_name, is_plain_transformer, published_weights
 from pipeline.training.inputs import find_encoder_weights
 from pipeline.training.weights import read_safetensors, refuse_other_kinds
-from pipeline.wording import did_you_mean
 
 Triple = tuple[float, float, float]
 FULL_DEPTH = 5  # halvings of the library's encoders
@@ -191,11 +191,9 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
     Raises:
         UserError: the library knows no such weights, or they cannot be had from here.
     """
-    settings = smp.encoders.encoders.get(encoder.name, {}).get("pretrained_settings", {})
-    if settings and encoder.weights not in settings:
-        raise UserError(
-            f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(settings)}"
-        )
+    known = published_weights(encoder.name)
+    if known and encoder.weights not in known:
+        raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(known)}")
     # Without this the client tries again and again for some 24 s before it admits that there is no network.
     hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
     try:
@@ -216,74 +214,8 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             f"{', '.join(shown(folder) for folder in folders)}, and the library's hub did not answer "
             f"({type(error).__name__}).\n"
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
-            f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
+            f"random weights. With internet: ./run.sh download {download_name(encoder)} writes that file."
         ) from None
-
-
-def refuse_unknown_encoder(encoder: str) -> None:
-    """Refuses an encoder that neither the library nor timm's own list has.
-
-    timm would also take what a hub or a folder describes (`hf-hub:`, `local-dir:`). Those are refused: a config does
-    not choose from where a network's description comes, and what it describes is not known before it is there.
-
-    Raises:
-        UserError: names the nearest.
-    """
-    if (name := timm_name(encoder)) is not None:
-        _refuse_unknown_to_timm(encoder, name)
-        return
-    known = sorted(smp.encoders.encoders)
-    if encoder not in known:
-        is_of_timm = encoder.partition(".")[0] in _timm_names()
-        hint = did_you_mean(encoder, known, f"known: {', '.join(known)}", most=3)
-        hint = f"timm has it: write tu-{encoder}" if is_of_timm else hint
-        raise UserError(f"MODEL.ENCODER.NAME: the library has no {encoder!r}; {hint}")
-
-
-def timm_name(encoder: str) -> str | None:
-    """Returns timm's name of an encoder, as the library finds it; None where the encoder is the library's own.
-
-    >>> timm_name("tu-lcnet_035"), timm_name("timm-mobilenetv3_small_075"), timm_name("resnet18")
-    ('lcnet_035', 'tf_mobilenetv3_small_075', None)
-    """
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # old names
-        name = encoder.replace("timm-", "", 1)
-        return f"tf_{name}" if "mobilenetv3" in name else name
-    return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
-
-
-def _refuse_unknown_to_timm(encoder: str, name: str) -> None:
-    if {*":/\\"} & set(name):
-        raise UserError(
-            f"MODEL.ENCODER.NAME: found {encoder!r}, expected an encoder of timm's own list, not of a hub or a folder."
-            " Write tu-ARCHITECTURE, such as tu-resnet18, and name a file of weights in MODEL.ENCODER.WEIGHTS"
-        )
-    architecture, dot, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        known = [f"tu-{one}" for one in _timm_names()]
-        hint = did_you_mean(encoder.partition(".")[0], known, "write for example tu-resnet18", most=3)
-        raise UserError(f"MODEL.ENCODER.NAME: timm has no {name!r}; {hint}")
-    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-    if dot and name not in tagged:
-        hint = did_you_mean(name, tagged, f"it has {', '.join(tagged) or 'none'}", most=3)
-        raise UserError(f"MODEL.ENCODER.NAME: timm has no weights {tag!r} of {architecture}; {hint}")
-
-
-@functools.cache
-def _timm_names() -> tuple[str, ...]:
-    return tuple(timm.list_models())
-
-
-def is_plain_transformer(name: str) -> bool:
-    """Returns whether an encoder of timm keeps one resolution, so that the library takes it for DPT alone."""
-    if not name.startswith("tu-"):
-        return False
-    try:
-        with torch.device("meta"):
-            smp.encoders.get_encoder(name, weights=None)
-    except ValueError:  # "Unsupported model downsampling pattern"
-        return True
-    return False
 
 
 def _reaches(address: str) -> bool:

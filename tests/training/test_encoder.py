@@ -24,8 +24,8 @@ from pipeline.training.encoder import (
     load_encoder,
     mean_std,
     normalise,
-    refuse_unknown_encoder,
 )
+from pipeline.training.encoder_names import refuse_unknown_encoder
 from pipeline.training.weights import load_weights
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
