@@ -20,7 +20,7 @@ PACKAGE = PROJECT / "pipeline"
 # A folder or top-level file imports itself and what is to its left: in functions, for types, and by a name such as
 # "pipeline.work.train:train" too. `docs/architecture.md` gives the order of the folders.
 ORDER = (
-    *("errors", "wording", "terminal", "paths", "files"),  # small, and without packages of others
+    *("errors", "wording", "terminal", "paths", "files", "optional"),  # small, and without packages of others
     *(
         "config",
         "engine",
@@ -63,7 +63,7 @@ EXCEPTIONS = {
     ("pipeline/submission/formats.py", "segmentation"): "a table that names the functions of each format",
     ("pipeline/submission/formats.py", "detection"): "likewise",
 }
-WITHOUT_PACKAGES = ORDER[:5]
+WITHOUT_PACKAGES = ORDER[:6]
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 330, 60
 MOST_STAGES_NAMED = 3  # an ensemble starts three stages of its members
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

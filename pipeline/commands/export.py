@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic, write_json
+from pipeline.optional import install_command
 from pipeline.paths import EXPORT, TRAIN_CATALOG, shown
 
 if TYPE_CHECKING:
     from pipeline.engine.run import Run
     from pipeline.training.onnx_file import ExportedFiles
 
-PACKAGES = "onnx onnxruntime onnxscript"
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def export_command(options: Parser, arguments: Sequence[str]) -> None:
@@ -48,10 +48,9 @@ def _export(run: Run, folder: Path) -> None:
     try:
         exported = run.task.export(predictor, _usual_size(run), folder)
     except ImportError as error:
-        python = shown(Path(sys.executable))
         raise UserError(
-            f"{error.name or error} is not installed; ONNX needs it (it is optional). Install it: {python} -m pip "
-            f"install {PACKAGES}"
+            f"{error.name or error} is not installed; ONNX needs it (it is optional). Install it: "
+            f"{install_command(*PACKAGES)}"
         ) from None
     facts = {"run": run.name, "classes": list(run.loaded.competition.class_names), **exported.facts}
     write_json(folder / "export.json", facts)

@@ -9,7 +9,6 @@ search's seed and the proposal's number: a search that was killed continues with
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from pipeline.config.search import Search, Span, words_of
 from pipeline.errors import UserError
-from pipeline.paths import shown
+from pipeline.optional import install_command
 from pipeline.report.search import State
 
 OPTUNA = "optuna>=5,<6"  # as in requirements.txt
@@ -129,7 +128,7 @@ def import_optuna() -> Any:
     Raises:
         UserError: it is not installed, or has another major version.
     """
-    remedy = f"type: {shown(Path(sys.executable))} -m pip install '{OPTUNA}'"
+    remedy = f"type: {install_command(OPTUNA)}"
     try:
         optuna = importlib.import_module("optuna")
     except ImportError:

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.config.competition import ImageForm
 from pipeline.data.images import BadFile
 from pipeline.errors import UserError
+from pipeline.optional import install_command
 
 ARRAYS = (".npy", ".npz")
 DICOM = (".dcm", ".dicom")
@@ -186,4 +187,5 @@ def library(name: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f"{what} need the package {name}, which is not installed: pip install {name}") from None
+        how = install_command(name)
+        raise UserError(f"{what} need the package {name}, which is not installed. Install it: {how}") from None

@@ -25,6 +25,7 @@ from pipeline.data.decode import TIFF, library, plain, select
 from pipeline.data.images import BadFile
 from pipeline.data.tiles import Box
 from pipeline.errors import UserError
+from pipeline.optional import install_command
 
 NPY = (".npy",)
 BY_REGION = (*TIFF, *NPY)  # kinds of files of which some can be read by region
@@ -155,7 +156,7 @@ class _Segments:
         except Exception as error:
             if "imagecodecs" in str(error):
                 found = f"{path.name}: {size}, a TIFF compressed with {page.compression.name}, is too large to be read"
-                why = "as a whole; to read it by region, install imagecodecs: pip install imagecodecs"
+                why = f"as a whole; to read it by region, install imagecodecs: {install_command('imagecodecs')}"
                 raise UserError(f"{found} {why}") from None
             raise BadFile("file damaged", f"{size}, its pixels do not decode: {str(error)[:80]}") from None
 

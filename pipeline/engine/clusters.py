@@ -7,7 +7,6 @@ from its last checkpoint on whichever machine it is started again.
 from __future__ import annotations
 
 import fcntl
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pipeline.engine.pools import Pool
 from pipeline.engine.ray_pool import RayPool
 from pipeline.engine.slurm_pool import LOCAL_SLURM, SlurmPool, slurm_settings
 from pipeline.errors import UserError
+from pipeline.optional import install_command
 from pipeline.paths import Folders, shown
 
 RAY, SLURM = "ray", "slurm"
@@ -41,10 +41,9 @@ def parse_where(text: str) -> Where:
     if kind not in packages or (kind == SLURM and detail not in ("", LOCAL_SLURM) and slurm_settings(detail) is None):
         raise UserError(f"--on {text}: expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE")
     if find_spec(packages[kind]) is None:
-        python = shown(Path(sys.executable))
         raise UserError(
             f"--on {text} needs the package {packages[kind]}, which is not installed (it is optional). Install it: "
-            f"{python} -m pip install {packages[kind]}"
+            f"{install_command(packages[kind])}"
         )
     return Where(kind, detail)
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
+from pipeline.optional import install_command
 from pipeline.paths import descriptor
 from pipeline.submission.file import origin_path, read_origin
 
@@ -163,7 +164,7 @@ def all_submissions(client: Any, slug: str, answer_within_s: float = ANSWER_WITH
     name = page_name(client)
     if name is None and len(found) >= PAGE_SIZE:
         text = f"the installed Kaggle client lists only the last {PAGE_SIZE} submissions; older ones are left out."
-        print(f"note: {text} To list all: pip install --upgrade kaggle", file=sys.stderr)
+        print(f"note: {text} To list all: {install_command('--upgrade', 'kaggle')}", file=sys.stderr)
     for number in itertools.count(2) if name is not None and found else ():
         page = newest_submissions(client, slug, answer_within_s, **{name: number})
         new = {_identity(one): one for one in page if _identity(one) not in found}
@@ -228,7 +229,7 @@ def _refuse_second_upload(path: Path, sha256: str, earlier: Sequence[Any]) -> No
 def _as_user_error(what: str, error: BaseException) -> UserError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ImportError):
-        return UserError(f"the Kaggle client cannot be imported ({error}). Install it: pip install kaggle")
+        return UserError(f"the Kaggle client cannot be imported ({error}). Install it: {install_command('kaggle')}")
     # Clients before 1.6 raise these as soon as they are imported.
     is_unknown = isinstance(error, OSError | ValueError) and re.search(r"kaggle\.json|in configuration", str(error))
     if isinstance(error, SystemExit) or status == 401 or is_unknown:

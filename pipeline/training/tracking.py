@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
 from typing import Any
@@ -28,7 +26,8 @@ from pipeline.engine.dependence import declared_keys
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.paths import EVENTS, HPARAMS_EVENTS, TRACKED, TRACKER, shown
+from pipeline.optional import install_command
+from pipeline.paths import EVENTS, HPARAMS_EVENTS, TRACKED, TRACKER
 from pipeline.training.history import scalars_of
 from pipeline.training.inputs import seed_of
 from pipeline.training.scenes import kept_images
@@ -167,10 +166,9 @@ def check_installed(run: Run) -> None:
     """
     name = run.loaded.config.runtime.tracker
     if name and find_spec(name) is None:
-        python = shown(Path(sys.executable))
         raise UserError(
             f"RUNTIME.TRACKER is {name}, but the package {name} is not installed (it is optional). Install it: "
-            f"{python} -m pip install {name}\nOr log to TensorBoard only: RUNTIME.TRACKER=null"
+            f"{install_command(name)}\nOr log to TensorBoard only: RUNTIME.TRACKER=null"
         )
 
 

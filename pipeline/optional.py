@@ -1,0 +1,32 @@
+"""What to type to install an optional package into the environment that the pipeline runs in. Standard library only."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.paths import shown
+
+
+def install_command(*packages: str) -> str:
+    """Returns a command that installs packages into this environment, for a shell.
+
+    An environment that uv has made has no pip, and Debian's Python has none to put into it. So it is the environment's
+    own pip where it has one, otherwise uv, the pip of the Python below (`pip --python` of pip 22.3 and newer), or a pip
+    that Python unpacks first.
+    """
+    python, wanted = shlex.quote(shown(Path(sys.executable))), shlex.join(packages)
+    if find_spec("pip") is not None:
+        return f"{python} -m pip install {wanted}"
+    beside = Path(sys.executable).with_name("uv")
+    uv = shown(beside) if beside.is_file() else shutil.which("uv")
+    if uv is not None:
+        return f"{shlex.quote(uv)} pip install --python {python} {wanted}"
+    base = [sys._base_executable, "-m", "pip", "--python", sys.executable]
+    if subprocess.run([*base, "--version"], capture_output=True, check=False).returncode == 0:
+        return f"{shlex.quote(base[0])} -m pip --python {python} install {wanted}"
+    return f"{python} -m ensurepip && {python} -m pip install {wanted}"
