@@ -45,7 +45,9 @@ class Contrast:
         p_value: the probability of so large a gain, either way, where there is none.
         error, degrees: the standard error of the mean gain, and its degrees of freedom.
         num_images: distinct ones.
-        covers_training: whether the interval covers what another seed would change; it does not with one pair.
+        num_pairs: of trainings.
+        covers_training: whether the interval covers what other seeds would change; with one pair it does not, and one
+            difference between two is too little to go by.
     """
 
     interval: Interval
@@ -53,6 +55,7 @@ class Contrast:
     error: float
     degrees: float
     num_images: int
+    num_pairs: int
     covers_training: bool
 
     def detectable(self, num_comparisons: int = 1) -> float:
@@ -83,9 +86,11 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     groups = group_numbers(list(gains), [sequence_of[image_id] for image_id in gains])
     mean, error, degrees, num_groups = mean_and_error(values, groups)
     variance, degrees_of_variance = _spread_of_trainings(pairs)
-    covers = degrees_of_variance > 0
+    covers = degrees_of_variance > 1
     if num_groups < 2:
-        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, error, degrees, len(values), covers)
+        return Contrast(
+            Interval(mean, -np.inf, np.inf, num_groups), 1.0, error, degrees, len(values), len(pairs), covers
+        )
     if variance > 0:
         total = error**2 + variance
         combined = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
@@ -94,7 +99,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
     found = Interval(mean, mean - half, mean + half, num_groups)
-    return Contrast(found, p_value, error, degrees, len(values), covers)
+    return Contrast(found, p_value, error, degrees, len(values), len(pairs), covers)
 
 
 def _spread_of_trainings(pairs: Sequence[Pair]) -> tuple[float, float]:
@@ -133,7 +138,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1) -> str:
     """Returns in words what a contrast allows to conclude.
 
-    With one seed and one split, `better` and `worse` are about these two trainings: another seed may say otherwise.
+    With one seed and one split, `better`, `worse` and `equal` are about these two trainings: another seed may say
+    otherwise. The same holds for two seeds of a split, or one seed of two splits: one difference between trainings does
+    not tell how much they vary.
 
     Args:
         p_value: of the contrast, adjusted where there are several.
@@ -148,9 +155,14 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
     if not np.isfinite(interval.low):
         return "one sequence: nothing can be concluded"
     if -equivalent <= interval.low and interval.high <= equivalent:
-        return f"equal within {equivalent:g}"
+        return f"equal within {equivalent:g}{_about(found)}"
     if p_value < 2 * TAIL:
-        word = "better" if interval.mean > 0 else "worse"
-        return word if found.covers_training else f"{word} with this seed"
+        return f"{'better' if interval.mean > 0 else 'worse'}{_about(found)}"
     detectable = found.detectable(num_comparisons)
     return f"inconclusive (detectable: {detectable:.2g})" if detectable < 1 else "inconclusive (too little data)"
+
+
+def _about(found: Contrast) -> str:
+    if found.covers_training:
+        return ""
+    return " with this seed" if found.num_pairs == 1 else " with these trainings"

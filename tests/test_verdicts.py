@@ -78,7 +78,7 @@ def test_the_spread_of_two_seeds_is_added_to_that_of_sequences_in_a_worked_study
     # variance 0.02, halved for two of them, with 1 degree. Welch: 1.8972 degrees of 17 / 1200.
     assert (found.interval.mean, found.error) == pytest.approx((0.25, (1 / 240 + 0.01) ** 0.5))
     assert found.degrees == pytest.approx((1 / 240 + 0.01) ** 2 / ((1 / 240) ** 2 / 3 + 0.01**2))
-    assert (found.num_images, found.interval.num_groups, found.covers_training) == (4, 4, True)
+    assert (found.num_images, found.interval.num_groups, found.covers_training) == (4, 4, False)
     assert found.p_value == pytest.approx(2 * stats.t.sf(0.25 / found.error, found.degrees))
 
 
@@ -91,7 +91,7 @@ def test_splits_count_by_their_images_and_only_those_with_two_seeds_say_how_trai
     found, of_images = contrast(two), contrast([Pair(0, 0, gains_of(0.1, 0.2, 0.3, 0.9))])
     # 0.02 is the variance of one training. Of 4 images 3 are in the split with two, 1 in the one with one.
     assert found.error**2 - of_images.error**2 == pytest.approx(0.02 * ((3 / 4) ** 2 / 2 + (1 / 4) ** 2))
-    assert found.covers_training and not of_images.covers_training
+    assert not found.covers_training and not of_images.covers_training
 
 
 def test_where_no_split_has_two_seeds_the_splits_say_how_trainings_differ():
@@ -99,13 +99,13 @@ def test_where_no_split_has_two_seeds_the_splits_say_how_trainings_differ():
     of_images = contrast([Pair(0, 0, gains_of(0.0, 0.2, 0.3, 0.5))])
     # Means 0.1 and 0.4: variance 0.045 of one training, each of half of the images.
     assert found.error**2 - of_images.error**2 == pytest.approx(0.045 / 2)
-    assert found.covers_training
+    assert not found.covers_training, "one difference, of two splits"
 
 
 def test_gains_that_are_all_the_same_leave_no_doubt():
     certain, none = contrast([Pair(0, 0, gains_of(*[0.1] * 4))]), contrast([Pair(0, 0, gains_of(*[0.0] * 4))])
     assert (certain.error, certain.p_value, none.p_value) == (0, 0, 1)
-    assert verdict(none, none.p_value, 0.005) == "equal within 0.005"
+    assert verdict(none, none.p_value, 0.005) == "equal within 0.005 with this seed"
 
 
 def test_what_can_be_detected_grows_with_the_number_of_comparisons():
@@ -162,23 +162,30 @@ def test_verdicts_are_the_four_that_there_are(gain, spread, words):
 def test_the_limits_of_a_verdict_belong_to_the_careful_side():
     for gain in (-0.25, 0.25):  # an interval of no width, at the largest difference that does not matter
         found = contrast([Pair(0, 0, gains_of(*[gain] * 4))])
-        assert verdict(found, found.p_value, 0.25) == "equal within 0.25"
+        assert verdict(found, found.p_value, 0.25) == "equal within 0.25 with this seed"
         assert verdict(found, found.p_value, 0.249) == f"{'better' if gain > 0 else 'worse'} with this seed"
     found = contrast([Pair(0, 0, gains_of(0.1, 0.2, 0.3, 0.4))])
     assert verdict(found, 0.0499, 0.005) == "better with this seed"
     assert verdict(found, 0.05, 0.005).startswith("inconclusive")
 
 
-def test_a_gain_of_one_seed_is_called_that_of_this_seed():
+def test_a_gain_of_one_or_two_trainings_is_called_that_of_these():
     effects = {str(index): (str(index), 0.1 + 0.001 * index) for index in range(12)}
-    once, twice = contrast([Pair(0, 0, effects)]), contrast([Pair(0, 0, effects), Pair(0, 1, effects)])
-    assert verdict(once, once.p_value, 0.005) == "better with this seed"
-    assert verdict(twice, twice.p_value, 0.005) == "better"
+
+    def words(*repeats: tuple[int, int]) -> str:
+        found = contrast([Pair(split, seed, effects) for split, seed in repeats])
+        return verdict(found, found.p_value, 0.005)
+
+    assert words((0, 0)) == "better with this seed"
+    assert words((0, 0), (0, 1)) == words((0, 0), (1, 0)) == "better with these trainings"
+    assert words((0, 0), (0, 1), (0, 2)) == words((0, 0), (0, 1), (1, 0), (1, 1)) == "better"
 
 
 def test_one_sequence_allows_no_conclusion():
     found = contrast([Pair(0, seed, {"a": ("s", 0.125), "b": ("s", 0.25)}) for seed in range(2)])
-    assert found == Contrast(Interval(0.1875, -np.inf, np.inf, 1), 1.0, np.inf, 1.0, num_images=2, covers_training=True)
+    assert found == Contrast(
+        Interval(0.1875, -np.inf, np.inf, 1), 1.0, np.inf, 1.0, num_images=2, num_pairs=2, covers_training=False
+    )
     assert verdict(found, found.p_value, 0.005) == "one sequence: nothing can be concluded"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.study import Study, Training
+from pipeline.errors import UserError
 from pipeline.report.trainings import (
     Summary,
     Trained,
@@ -47,15 +48,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Findings:
-    """The table of a study; `score` is that of the gains, by its label."""
+    """The table of a study; `score` is that of the gains, by its label, `faults` which runs cannot be read, and why."""
 
     score: str
     rows: tuple[Row, ...]
+    faults: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         whole = label_of(whole_score(self.score))
-        head = ("setting", "runs", self.score, "by seed", "by split", whole, "minutes", "gain, 95 %", "verdict")
+        head = (
+            "setting",
+            "runs",
+            self.score,
+            "by seed",
+            "by split",
+            "by image",
+            whole,
+            "minutes",
+            "gain, 95 %",
+            "verdict",
+        )
         text = aligned([head, *(_cells(row) for row in self.rows)])
+        text += [f"left out: {fault}" for fault in self.faults]
         gains = [row.gain for row in self.rows if row.gain]
         if not gains:
             return "\n".join(text)
@@ -63,7 +77,7 @@ class Findings:
         notes.append(
             "the interval includes the variation between scenes and between seeds"
             if all(gain.covers_training for gain in gains)
-            else "one split and one seed: the interval does not include the variation between seeds"
+            else "too few seeds: the interval does not include the variation between them; three or more do"
         )
         if len(self.rows) > 2:
             notes.append(f"better and worse are corrected for {len(self.rows) - 1} comparisons (Holm)")
@@ -76,7 +90,17 @@ class Findings:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             (
-                *("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", whole_score(self.score), "minutes"),
+                *(
+                    "setting",
+                    "runs",
+                    "planned",
+                    "score",
+                    "sd_seeds",
+                    "sd_splits",
+                    "sd_images",
+                    whole_score(self.score),
+                    "minutes",
+                ),
                 *("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict", "names"),
             )
         )
@@ -93,22 +117,29 @@ class Findings:
                     found.interval.num_groups,
                 )
             own = row.own
-            scores = (own.score, own.of_seeds, own.of_splits, own.miou, own.minutes)
+            scores = (own.score, own.of_seeds, own.of_splits, own.of_images, own.miou, own.minutes)
             cells = ("" if value is None else value for value in scores)
             writer.writerow((row.setting, own.done, len(row.runs), *cells, *gain, row.verdict, " ".join(row.runs)))
         return file.getvalue()
 
 
 def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Findings:
-    """Returns what the evaluated runs of a study say; runs that are missing count as not done.
+    """Returns what the evaluated runs of a study say; runs that are missing or damaged count as not done.
 
     Raises:
-        UserError: SCORE is no score with a value per image, or no run has it.
+        UserError: SCORE is no score with a value per image.
     """
     score = compared_score(study.score, trainings, runs)
     settings = list(dict.fromkeys(training.setting for training in trainings))
     by_setting = {setting: [one for one in trainings if one.setting == setting] for setting in settings}
-    trained = {setting: [read_trained(one, runs, score) for one in own] for setting, own in by_setting.items()}
+    trained: dict[str, list[Trained]] = {setting: [] for setting in settings}
+    faults = []
+    for one in trainings:
+        try:
+            trained[one.setting].append(read_trained(one, runs, score))
+        except UserError as error:  # the others are no worse for it
+            trained[one.setting].append(Trained(one, {}, None, None))
+            faults.append(str(error))
     gains = {setting: _gain(trained[settings[0]], trained[setting]) for setting in settings[1:]}
     known = [setting for setting, found in gains.items() if found is not None]
     adjusted = dict(zip(known, holm([gains[setting].p_value for setting in known]), strict=True))
@@ -118,7 +149,7 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
         words = verdict(found, adjusted[setting], study.equivalent, len(known)) if found else ""
         names = tuple(one.run for one in by_setting[setting])
         rows.append(Row(setting, names, summary(own), found, words))
-    return Findings(LABELS[score], tuple(rows))
+    return Findings(LABELS[score], tuple(rows), tuple(faults))
 
 
 def _gain(reference: Sequence[Trained], own: Sequence[Trained]) -> Contrast | None:
@@ -134,7 +165,8 @@ def _gain(reference: Sequence[Trained], own: Sequence[Trained]) -> Contrast | No
 
 def _cells(row: Row) -> tuple[str, ...]:
     own = row.own
-    seeds, splits = (f"±{value:.3f}" if value is not None else "" for value in (own.of_seeds, own.of_splits))
-    scores, gain = (three_digits(own.score), seeds, splits, three_digits(own.miou)), row.gain
+    spreads = (own.of_seeds, own.of_splits, own.of_images)
+    spread = (f"±{value:.3f}" if value is not None else "" for value in spreads)
+    scores, gain = (three_digits(own.score), *spread, three_digits(own.miou)), row.gain
     interval = str(gain.interval) if gain else ""
     return (row.setting, f"{own.done}/{len(row.runs)}", *scores, one_digit(own.minutes), interval, row.verdict)

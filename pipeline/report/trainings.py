@@ -50,8 +50,8 @@ class Summary:
     Attributes:
         done: how many are evaluated.
         score: their mean in the compared score; None before the first.
-        of_seeds, of_splits: standard deviations of the score, between seeds of a split and between the splits' means;
-            None with one.
+        of_seeds, of_splits, of_images: standard deviations of the score, between seeds of a split, between the splits'
+            means, and between images, each with its mean over the trainings; None with one.
         miou, minutes: means, of those that have them.
     """
 
@@ -59,6 +59,7 @@ class Summary:
     score: float | None
     of_seeds: float | None
     of_splits: float | None
+    of_images: float | None
     miou: float | None
     minutes: float | None
 
@@ -103,8 +104,11 @@ def summary(trained: Sequence[Trained]) -> Summary:
     """Returns trainings of one setting together; of those that are not evaluated nothing counts."""
     done = [one for one in trained if one.scores]
     by_split: dict[int, list[float]] = {}
+    by_image: dict[str, list[float]] = {}
     for one in done:
         by_split.setdefault(one.training.split, []).append(one.score)
+        for image, (_, score) in one.scores.items():
+            by_image.setdefault(image, []).append(score)
     means = [mean(own) for own in by_split.values()]
     repeated = [stdev(own) for own in by_split.values() if len(own) > 1]
     mious = [one.miou for one in done if one.miou is not None]
@@ -113,6 +117,7 @@ def summary(trained: Sequence[Trained]) -> Summary:
         score=mean(means) if means else None,
         of_seeds=mean(repeated) if repeated else None,
         of_splits=stdev(means) if len(means) > 1 else None,
+        of_images=stdev(map(mean, by_image.values())) if len(by_image) > 1 else None,
         miou=mean(mious) if mious else None,
         minutes=mean(one.minutes for one in done) if done else None,
     )

@@ -17,7 +17,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.commands.packing import MARGIN, NO_TIME
 from pipeline.config.study import SEED, SPLIT
-from pipeline.paths import STUDIES, Folders
+from pipeline.paths import PER_IMAGE, STUDIES, Folders
 from tests.tiny import overrides, write_tiny_study
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -54,6 +54,11 @@ def test_a_study_trains_each_setting_once_and_compares_it_with_the_first(write_s
     assert main(["study", "mine"]) == 0
     again = capsys.readouterr().out
     assert "done in" not in again and again[again.index("\nsetting") :] == first[first.index("\nsetting") :]
+    damaged = Folders.from_environment().run(rows[1]["names"].split()[0])
+    (damaged / PER_IMAGE).write_text("id,dice\n")
+    assert main(["study", "mine", "--table"]) == 0
+    assert re.search(rf"left out: .*{damaged.name}/{PER_IMAGE}", capsys.readouterr().out)
+    assert [(row["runs"], row["planned"]) for row in table()] == [("2", "2"), ("1", "2")]
 
 
 def test_a_setting_that_fails_is_named_and_the_others_are_compared(write_study, capsys):
