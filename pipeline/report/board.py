@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import CONFIGS, HISTORY, MARKERS, PER_IMAGE, REPORT, STUDIES, TIMINGS, TRIALS, Folders
 from pipeline.report.compare import LEAST_IMAGES, read_image_scores
-from pipeline.report.lab_book import Entry, lab_book
+from pipeline.report.lab_book import Entry, Setting, lab_book
 from pipeline.report.live import Live, declared_score, read_live
 from pipeline.report.read import Columns, Header, damaged_files, numbers, read_columns, read_header
 from pipeline.report.runs_rows import RunRow
@@ -91,7 +91,7 @@ class Competition:
         runs: all of them, by name.
         score: the name of the competition's own score.
         image_score: the score of intervals and gains, which has a value per image.
-        settings: by run, what studies call it.
+        settings: by run, what studies say of it.
         book: the experiments without a parent among them.
     """
 
@@ -101,7 +101,7 @@ class Competition:
     runs: Mapping[str, BoardRun]
     score: str
     image_score: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, Setting]
     book: tuple[Entry, ...]
 
     @property
@@ -127,7 +127,7 @@ def read_board(folders: Folders, stages: Sequence[Stage], configs: Path = CONFIG
     """
     rows, now = read_rows(folders.runs, stages, configs), time.time()
     family = read_family() if rows else {}
-    settings = setting_names(read_studies(folders.runs, configs))
+    settings = read_settings(read_studies(folders.runs, configs))
     return [_competition(name, own, folders, stages, family, settings, configs, now) for name, own in rows.items()]
 
 
@@ -137,7 +137,7 @@ def _competition(
     folders: Folders,
     stages: Sequence[Stage],
     family: Mapping[str, Relative],
-    settings: Mapping[str, str],
+    settings: Mapping[str, Setting],
     configs: Path,
     now: float,
 ) -> Competition:
@@ -226,15 +226,19 @@ def read_studies(runs: Path, configs: Path = CONFIGS) -> list[StudyTable]:
     return found
 
 
-def setting_names(studies: Sequence[StudyTable]) -> dict[str, str]:
-    """Returns, by run, the setting of each study that it belongs to, such as "no colors (demo_questions)"."""
-    found: dict[str, list[str]] = defaultdict(list)
+def read_settings(studies: Sequence[StudyTable]) -> dict[str, Setting]:
+    """Returns, by run, its setting in each study, such as "no colors (demo_questions)", and the references of these."""
+    found: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for study in studies:
         columns = study.columns or {}
-        for setting, runs in zip(columns.get("setting", ()), columns.get("names", ()), strict=False):
-            for run in runs.split():
-                found[run].append(f"{setting} ({study.name})")
-    return {run: ", ".join(names) for run, names in found.items()}
+        names = [cell.split() for cell in columns.get("names", ())]
+        for setting, own in zip(columns.get("setting", ()), names, strict=False):
+            for run in own:
+                found[run].append((f"{setting} ({study.name})", names[0] if own is not names[0] else []))
+    return {
+        run: Setting(", ".join(name for name, _ in own), tuple(one for _, references in own for one in references))
+        for run, own in found.items()
+    }
 
 
 def best_runs(own: Competition, most: int) -> list[str]:

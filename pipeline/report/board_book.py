@@ -35,14 +35,14 @@ def _notes(own: Competition, gains: list) -> Html | None:
     if not gains:
         return None
     words = [
-        f"Gain: {own.image_label} per image minus that of the experiment above, on the images that both validated, "
-        "with its 95 % interval from the spread between sequences.",
+        f"Gain: {own.image_label} per image minus that of the experiment it is compared with, on the images that both "
+        "validated, with its 95 % interval from the spread between sequences.",
         "Better and worse are corrected for the number of experiments compared with the same one (Holm).",
     ]
     if not all(gain.covers_training for gain in gains):
         words.append(
-            "Of single runs, the interval does not include what another seed would change: --seeds 3, or a study, "
-            "measures it."
+            "With one or two runs each, the interval does not include what another seed would change: --seeds 3, or a "
+            "study, measures it."
         )
     return tag("p", " ".join(words), class_="note")
 
@@ -96,16 +96,17 @@ def _linked(entry: Entry, links: Mapping[str, str]) -> Html | str:
 def _scores(entry: Entry, own: Competition, links: Mapping[str, str]) -> Html | None:
     """Returns the mean score of an entry's runs, or their state."""
     runs = [own.runs[name] for name in entry.runs]
-    known = [run.row.metrics.mean(own.score) for run in runs if run.row.metrics and not run.row.without]
-    known = [value for value in known if value is not None]
+    known = {run.name: run.row.metrics.mean(own.score) for run in runs if run.row.metrics and not run.row.without}
+    known = {name: value for name, value in known.items() if value is not None}
     if not known:
         return None
-    words = f"{own.table.label} {digits(sum(known) / len(known))}"
-    if len(runs) == 1:
-        return tag("span", words, class_="reached")
-    names = (tag("a", run.name, href=links[run.name]) if run.name in links else run.name for run in runs)
+    words = f"{own.table.label} {digits(sum(known.values()) / len(known))}"
+    without = f"; {quantity(len(runs) - len(known), 'run')} without a score" if len(known) < len(runs) else ""
+    if len(known) == 1:
+        return tag("span", words, without, class_="reached")
+    names = (tag("a", name, href=links[name]) if name in links else name for name in known)
     listed = join(*(join(", " if number else " ", name) for number, name in enumerate(names)))
-    return tag("span", f"{words}, mean of {len(known)} runs:", listed, class_="reached")
+    return tag("span", f"{words}, mean of {len(known)} runs:", listed, without, class_="reached")
 
 
 def _answer(entry: Entry) -> Html:

@@ -175,11 +175,11 @@ def _words(run: BoardRun) -> str:
 
 def _words_cell(own: Competition, run: BoardRun, words: str) -> Html:
     """Returns the question of a run, or its setting in a study with its overrides as a tooltip, or its overrides."""
-    setting = "" if run.row.header.question else own.settings.get(run.name, "")
-    if not setting:
+    setting = own.settings.get(run.name)
+    if run.row.header.question or setting is None:
         return tag("span", breakable(words), class_="words")
     seed = f", seed {run.row.values[SEED]}" if SEED in run.row.changed else ""
-    return tag("span", f"{setting}{seed}", class_="words", title=words)
+    return tag("span", f"{setting.name}{seed}", class_="words", title=words)
 
 
 def _value(column: Column, index: int | None) -> Html | str:

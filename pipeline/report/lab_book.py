@@ -2,8 +2,8 @@
 
 In: the rows of a competition's runs, their scores by image, the parents and questions of configs. Out: a tree of
 `Entry`. An entry is a config, or overrides of it; runs that differ in split or seed alone belong to one entry, and are
-compared with the run of the parent on the same split with the same seed. The parent of overrides is the entry with the
-largest part of them that has scores, else the config: a study compares its settings with each other in the same way.
+compared with the run of the parent on the same split with the same seed. The parent of overrides is the reference of
+their study, else the entry with the largest part of them that has scores, else the config.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ Key = tuple[str, tuple[str, ...]]  # a config, and its overrides beside split an
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What studies say of a run: what they call it, and the names of the runs that they compare it with."""
+
+    name: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Entry:
     """An experiment in the lab book.
 
@@ -38,8 +46,8 @@ class Entry:
         is_config: which of the two.
         question: of a config; of overrides, what studies call them.
         runs: names of its runs.
-        reference: what the gain is over: a config, overrides ("the entry above"), "its members"; "" where there is
-            nothing to compare with.
+        reference: what the gain is over: a config, overrides by their name in a study or as "the entry above", "its
+            members"; "" where there is nothing to compare with.
         gain: over the reference, on the images that both validated, in the score that has a value per image.
         num_pairs: of runs that were compared.
         answer: the verdict in words, or why there is none.
@@ -76,7 +84,7 @@ def lab_book(
     images: Mapping[str, ImageScores],
     family: Mapping[str, Relative],
     questions: Mapping[str, str],
-    settings: Mapping[str, str],
+    settings: Mapping[str, Setting],
 ) -> tuple[Entry, ...]:
     """Returns the entries without a parent, each with those below it.
 
@@ -85,7 +93,7 @@ def lab_book(
         images: by run, the sequence and the score of each validation image.
         family: the configs of the competition with their parents.
         questions: by config.
-        settings: by run, what studies call it.
+        settings: by run, what studies say of it.
     """
     return _Book(rows, images, family, questions, settings).roots()
 
@@ -99,7 +107,7 @@ class _Book:
         images: Mapping[str, ImageScores],
         family: Mapping[str, Relative],
         questions: Mapping[str, str],
-        settings: Mapping[str, str],
+        settings: Mapping[str, Setting],
     ) -> None:
         self.images, self.family, self.questions, self.settings = images, family, questions, settings
         self.by_checkpoint = {row.checkpoint: row for row in rows if row.checkpoint and not row.members}
@@ -149,9 +157,8 @@ class _Book:
 
     def _of_overrides(self, key: Key) -> Entry:
         above = self.parents[key]
-        names = [self.settings[run] for run in self._names(key) if run in self.settings]
         text = " ".join(override for override in key[1] if override not in above[1])
-        entry = self._compared(Entry(text, False, names[0] if names else "", self._names(key)), key, above)
+        entry = self._compared(Entry(text, False, self._name_in_study(key), self._names(key)), key, above)
         return replace(entry, children=self._children(self._overridden(key)))
 
     def _overridden(self, key: Key) -> list[Key]:
@@ -159,12 +166,22 @@ class _Book:
         return sorted(other for other, parent in self.parents.items() if parent == key)
 
     def _parent(self, key: Key) -> Key:
-        """Returns the overrides with the most of those of `key` that can be compared with it, or the config itself."""
+        """Returns what overrides are compared with: the reference of their study, or what is most like them.
+
+        That is the entry with the most of the same overrides, or the config itself. It has a run on the same split with
+        the same seed as one of theirs.
+        """
         config, overrides = key
         repeats = {_repeat(row) for row in self.runs[key]}
-        some = sorted(other for other in self.runs if other[0] == config and set(other[1]) < set(overrides))
+        of_study = {name for run in self._names(key) if run in self.settings for name in self.settings[run].references}
+        some = [other for other in sorted(self.runs) if other != key]
         some = [other for other in some if any(_repeat(row) in repeats for row in self._scored(self.runs[other]))]
-        return max(some, key=lambda other: len(other[1]), default=(config, ()))
+        named = [other for other in some if of_study.intersection(self._names(other))]
+        parts = [other for other in some if other[0] == config and set(other[1]) < set(overrides)]
+        return named[0] if named else max(parts, key=lambda other: len(other[1]), default=(config, ()))
+
+    def _name_in_study(self, key: Key) -> str:
+        return next((self.settings[run].name for run in self._names(key) if run in self.settings), "")
 
     def _names(self, key: Key) -> tuple[str, ...]:
         return tuple(row.name for row in self.runs.get(key, ()))
@@ -177,7 +194,7 @@ class _Book:
         if other is None:
             return replace(entry, answer="nothing to compare with: it has no BASE")
         config, overrides = other
-        entry = replace(entry, reference=ABOVE if overrides else config)
+        entry = replace(entry, reference=(self._name_in_study(other) or ABOVE) if overrides else config)
         if not self._scored(before):
             state = f"is {NOT_RUN}" if not before else f"has {self._why_none(before)}"
             return replace(entry, answer=f"nothing to compare with: {entry.reference} {state}")
@@ -213,6 +230,8 @@ class _Book:
             return replace(entry, answer=f"nothing to compare with: {few} with {entry.reference}")
         gain = contrast(found)
         answer = verdict(gain, gain.p_value, EQUIVALENT)
+        if entry.reference == MEMBERS:
+            answer = answer.replace("with this seed", "with these members")
         return replace(entry, gain=gain, num_pairs=num_pairs, answer=answer)
 
     def _pair(self, before: RunRow, after: RunRow, number: int) -> Pair:

@@ -81,7 +81,7 @@ def test_an_experiment_is_compared_with_its_parent_on_the_images_of_both(new_run
     ("gain", "num_sequences", "answer"),
     [
         (-0.05, 8, "worse with this seed"),
-        (0.001, 8, "equal within 0.005"),
+        (0.001, 8, "equal within 0.005 with this seed"),
         (0.05, 1, "nothing to compare with: 5 images in common with ExpAAA"),
     ],
 )
@@ -130,15 +130,32 @@ def test_overrides_without_a_comparable_run_above_hang_below_their_config(new_ru
     assert below[1].answer == "nothing to compare with: ExpAAB is not run"
 
 
+def write_study(folder: Path, name: str, settings: dict[str, str]) -> None:
+    """Writes the table of a study, whose settings have one run each, and one that was not started."""
+    rows = [f'"{setting}",1,2,0.5,,,,,{run} ExpAAB-elsewhere{run}' for setting, run in settings.items()]
+    (folder.parent / "study_tables").mkdir(exist_ok=True)
+    header = "setting,runs,planned,score,gain,low,high,verdict,names"
+    (folder.parent / "study_tables" / f"{name}.csv").write_text("\n".join([header, *rows]))
+
+
 def test_overrides_have_the_names_that_studies_give_them(new_run):
     folder = new_run("ExpAAB", "SOLVER.POWER=2")[1]
     score_images(folder, 0.0)
-    header = "setting,runs,planned,score,gain,low,high,verdict,names"
-    (folder.parent / "study_tables").mkdir()
-    for study, setting in (("powers", "square"), ("rates", "slow, then fast")):
-        rows = [header, f'"{setting}",1,2,0.5,,,,,{folder.name} ExpAAB-elsewhere']
-        (folder.parent / "study_tables" / f"{study}.csv").write_text("\n".join(rows))
+    write_study(folder, "powers", {"square": folder.name})
+    write_study(folder, "rates", {"slow, then fast": folder.name})
     assert entries()["SOLVER.POWER=2.0"].question == "square (powers), slow, then fast (rates)"
+
+
+def test_the_settings_of_a_study_are_compared_with_its_reference(new_run):
+    folders = [new_run("ExpAAB", *overrides)[1] for overrides in (["SOLVER.POWER=2"], ["SOLVER.MAX_LR=0.1"])]
+    folders.append(new_run("ExpAAB", "SOLVER.MAX_LR=0.1", "SOLVER.POWER=3")[1])
+    for number, folder in enumerate(folders):
+        score_images(folder, 0.02 * number)
+    write_study(folders[0], "mine", dict(zip(("square", "fast", "both"), (one.name for one in folders), strict=True)))
+    found = entries()
+    assert [child.question for child in found["SOLVER.POWER=2.0"].children] == ["fast (mine)", "both (mine)"]
+    both = found["SOLVER.MAX_LR=0.1 SOLVER.POWER=3.0"]
+    assert both.reference == "square (mine)" and both.gain.interval.mean == pytest.approx(0.04, abs=0.004)
 
 
 def test_seeds_and_splits_are_one_entry_and_compared_pairwise(new_run):
@@ -148,8 +165,11 @@ def test_seeds_and_splits_are_one_entry_and_compared_pairwise(new_run):
     score_images(new_run("ExpAAB", "EXPERIMENT.SEED=1")[1], 0.03)
     score_images(new_run("ExpAAB", "EXPERIMENT.SEED=2")[1], 0.5)  # without a partner
     entry = entries()["ExpAAB"]
-    assert len(entry.runs) == 3 and entry.num_pairs == 2 and entry.gain.covers_training
+    assert len(entry.runs) == 3 and entry.num_pairs == 2 and not entry.gain.covers_training
     assert entry.gain.interval.mean == pytest.approx((0.04 + 0.02) / 2, abs=0.003)
+    score_images(new_run("ExpAAA", "EXPERIMENT.SEED=2")[1], 0.47)
+    entry = entries()["ExpAAB"]
+    assert entry.num_pairs == 3 and entry.gain.covers_training
 
 
 def test_better_is_corrected_for_the_experiments_that_are_compared_with_one(new_run):
@@ -203,7 +223,7 @@ def test_an_ensemble_is_compared_with_its_members(new_run):
     entry = entries()["EnsAAA"]
     assert (entry.reference, entry.num_pairs, entry.gain.num_images) == ("its members", 2, 12 * IN_EACH)
     assert entry.gain.interval.mean == pytest.approx(0.04, abs=0.006)
-    assert not entry.gain.covers_training, "members are no repeated trainings"
+    assert entry.answer == "better with these members", "members are no repeated trainings"
 
 
 def test_runs_of_two_competitions_are_in_two_books(new_run):
