@@ -91,14 +91,14 @@ def download_weights(name: str, competitions: list[str], folders: Folders) -> No
     from safetensors.torch import save_file
 
     from pipeline.training.encoder import load_pretrained
-    from pipeline.training.encoder_names import encoder_to_download, refuse_unknown_encoder
+    from pipeline.training.encoder_names import encoder_to_download, name_to_build
 
     encoder = encoder_to_download(name)
     if encoder is None or (encoder.name.startswith("tu-") and not timm.is_model(encoder.name.removeprefix("tu-"))):
         known = [*competitions, *smp.encoders.encoders, *(f"tu-{one}" for one in timm.list_models())]
         hint = did_you_mean(name, known, f"competitions: {', '.join(competitions)}", most=3)
         raise UserError(f"there is no competition or encoder {name!r}; {hint}")
-    refuse_unknown_encoder(encoder.name)
+    name_to_build(encoder)
     check_writable(folders.weights[0], "WEIGHTS_DIR")
     path = folders.weights[0] / f"{encoder.name}-{encoder.weights}.safetensors"
     state = load_pretrained(encoder, folders.weights).state_dict()

@@ -55,6 +55,7 @@ MACHINE_KEYS = (
     *("RUNTIME", "DATASETS.DIRECTORY", "SOLVER.SAVE_MINUTES"),
     *("DATALOADERS.TRAIN.NUM_WORKERS", "DATALOADERS.TRAIN.PIN_MEMORY"),
     *("DATALOADERS.VALID.NUM_WORKERS", "DATALOADERS.VALID.PIN_MEMORY"),
+    "MODEL.ENCODER.ALLOW_REMOTE",  # a permission; what is fetched counts as the files that it is
     "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
     "SUBMIT.FILE",
 )

@@ -37,6 +37,7 @@ class Encoder:
     abbr: str
     weights: str | None
     image_size: tuple[Count, Count] | None = None
+    allow_remote: bool = False
 
 
 @dataclass(frozen=True)

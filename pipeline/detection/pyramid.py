@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from pipeline.config.schema import Model
 from pipeline.errors import UserError
 from pipeline.training.encoder import FULL_DEPTH
-from pipeline.training.encoder_names import refuse_unknown_encoder
+from pipeline.training.encoder_names import name_to_build
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
 NUM_ENCODED = 3  # levels taken from the encoder: strides 8, 16 and 32
@@ -45,12 +45,12 @@ def make_encoder(model: Model, num_channels: int) -> nn.Module:
         UserError: an unknown encoder, or one that does not halve its features five times.
     """
     name = model.encoder.name
-    refuse_unknown_encoder(name)
+    built_as = name_to_build(model.encoder)
     try:
         with warnings.catch_warnings():
             # Old names `timm-...` still work.
             warnings.simplefilter("ignore", DeprecationWarning)
-            encoder = smp.encoders.get_encoder(name, in_channels=num_channels, depth=FULL_DEPTH, weights=None)
+            encoder = smp.encoders.get_encoder(built_as, in_channels=num_channels, depth=FULL_DEPTH, weights=None)
     except (ValueError, AssertionError, IndexError) as error:  # one resolution throughout, or too few stages
         why = f"{model.name} cannot use {name!r} ({error})"
         raise UserError(

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.deeplab_v2 import DeepLabV2
 from pipeline.segmentation.own_code import own_function
 from pipeline.segmentation.plain_unet import PlainUnet
-from pipeline.training.encoder_names import refuse_unknown_encoder
+from pipeline.training.encoder_names import name_to_build
 from pipeline.wording import did_you_mean
 
 # Arguments that other keys give, and activation, which loss and decoding apply.
@@ -52,8 +52,7 @@ def make_network(model: Model, num_outputs: int, num_channels: int, is_trusted: 
     check_options(architecture, model.options)
     arguments: dict[str, Any] = {"in_channels": num_channels, "classes": num_outputs, **options, **further}
     if model.encoder.name != NO_ENCODER:
-        refuse_unknown_encoder(model.encoder.name)
-        arguments |= {"encoder_name": model.encoder.name, "encoder_weights": None}
+        arguments |= {"encoder_name": name_to_build(model.encoder), "encoder_weights": None}
     if model.aux_weight:
         arguments["aux_params"] = {"classes": num_outputs}
     # Remarks on old names `timm-...`, which still work, and on readout tokens that a network lacks, would only alarm.

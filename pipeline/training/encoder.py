@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
-from pipeline.training.encoder_names import download_name, is_plain_transformer, published_weights
+from pipeline.training.encoder_names import download_name, is_plain_transformer, name_to_build, published_weights
+from pipeline.training.hub import is_of_hub, mean_std_of_hub
 from pipeline.training.inputs import find_encoder_weights
 from pipeline.training.weights import read_safetensors, refuse_other_kinds
 
@@ -76,6 +77,8 @@ def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
         return HALF_MEAN_STD
     if name.startswith("dpn"):
         return DPN_MEAN_STD
+    if is_of_hub(name):
+        return mean_std_of_hub(name) or IMAGENET_MEAN_STD
     if name.startswith("tu-"):  # timm lists them for each of its models; no network is built
         settings = timm.get_pretrained_cfg(name.removeprefix("tu-"), allow_unregistered=True)
         return (settings.mean, settings.std) if settings else IMAGENET_MEAN_STD
@@ -194,6 +197,7 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
     known = published_weights(encoder.name)
     if known and encoder.weights not in known:
         raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(known)}")
+    name = name_to_build(encoder)
     # Without this the client tries again and again for some 24 s before it admits that there is no network.
     hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
     try:
@@ -201,11 +205,11 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             warnings.simplefilter("ignore")
             own = getattr(network, "encoder", None)
             arguments = getattr(network, "encoder_arguments", {})
-            if isinstance(own, TimmViTEncoder) or (own is None and is_plain_transformer(encoder.name)):
+            if isinstance(own, TimmViTEncoder) or (own is None and is_plain_transformer(name)):
                 shape = {"depth": len(own.out_channels)} if own is not None else {}
-                return TimmViTEncoder(encoder.name.removeprefix("tu-"), True, **shape, **arguments)
+                return TimmViTEncoder(name.removeprefix("tu-"), True, **shape, **arguments)
             depth = getattr(own, "_depth", FULL_DEPTH)
-            return smp.encoders.get_encoder(encoder.name, depth=depth, weights=encoder.weights, **arguments)
+            return smp.encoders.get_encoder(name, depth=depth, weights=encoder.weights, **arguments)
     except Exception as error:
         # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
         file_name = f"{encoder.name}-{encoder.weights}.safetensors"

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
+from pipeline.training.hub import encoder_of_hub, is_of_hub
 from pipeline.wording import did_you_mean
 
 TIMM_WEIGHTS = "imagenet"  # a tag of timm's is a part of the encoder's name
@@ -44,15 +45,22 @@ def encoder_to_download(name: str) -> Encoder | None:
     return next((one for one in tagged if download_name(one) == name), None)
 
 
-def refuse_unknown_encoder(encoder: str) -> None:
-    """Refuses an encoder that neither the library nor timm's own list has.
+def name_to_build(encoder: Encoder) -> str:
+    """Returns the name by which the library builds an encoder: as in the config, or of a commit of the hub.
 
-    timm would also take what a hub or a folder describes (`hf-hub:`, `local-dir:`). Those are refused: a config does
-    not choose from where a network's description comes, and what it describes is not known before it is there.
+    timm would also take what a folder describes (`local-dir:`). That is refused: a config does not choose from where a
+    network's description comes. What the hub describes is taken where MODEL.ENCODER.ALLOW_REMOTE permits it.
 
     Raises:
-        UserError: names the nearest.
+        UserError: neither the library nor timm's own list has the encoder; names the nearest. Or see `encoder_of_hub`.
     """
+    if is_of_hub(encoder.name):
+        return encoder_of_hub(encoder).name
+    _refuse_unknown_encoder(encoder.name)
+    return encoder.name
+
+
+def _refuse_unknown_encoder(encoder: str) -> None:
     if (name := timm_name(encoder)) is not None:
         _refuse_unknown_to_timm(encoder, name)
         return

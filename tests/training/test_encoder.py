@@ -25,7 +25,7 @@ from pipeline.training.encoder import (
     mean_std,
     normalise,
 )
-from pipeline.training.encoder_names import refuse_unknown_encoder
+from pipeline.training.encoder_names import name_to_build
 from pipeline.training.weights import load_weights
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
@@ -204,7 +204,7 @@ def test_a_shallower_encoder_leaves_the_deepest_stages_of_a_file_out(tmp_path):
         ("tu-", "timm has no ''; write for example tu-resnet18"),
         ("tu-../../x", "found 'tu-../../x', expected an encoder of timm's own list, not of a hub or a folder"),
         ("tu-local-dir:/nowhere", "not of a hub or a folder"),
-        ("tu-hf-hub:timm/resnet18.a1_in1k", "not of a hub or a folder"),
+        ("tu-hf-hub:timm/resnet18.a1_in1k", "set MODEL.ENCODER.ALLOW_REMOTE: true; otherwise write"),
         ("tu-resnet18.a1_in1", "timm has no weights 'a1_in1' of resnet18; did you mean resnet18.a1_in1k"),
         ("tu-resnet18.", "timm has no weights '' of resnet18; "),
         ("tu-test_none.x", "timm has no 'test_none.x'"),
@@ -222,4 +222,4 @@ def test_an_encoder_that_is_in_no_list_is_refused_before_anything_is_fetched(mon
 
 @pytest.mark.parametrize("name", ["timm-mobilenetv3_small_075", "timm-res2net50_26w_4s", "tu-resnet18.a1_in1k"])
 def test_old_names_and_names_with_a_tag_are_known(name):
-    refuse_unknown_encoder(name)
+    assert name_to_build(Encoder(name, "X", None)) == name
