@@ -165,6 +165,7 @@ def parts_for(run: Run, chosen: Any, folder: Path) -> dict[str, list[tuple[Path,
 
     parts: dict[str, list[tuple[Path, Path]]] = {"wheels": [], "weights": [], "runs": []}
     if not chosen.internet:
+        _refuse_remote_encoders(run)
         wheels = wheels_for_kaggle(folder.parent) if chosen.wheels is None else chosen.wheels
         parts["wheels"] = [(path, Path(path.name)) for path in sorted(wheels.glob("*.whl"))]
         if not parts["wheels"]:
@@ -182,6 +183,15 @@ def parts_for(run: Run, chosen: Any, folder: Path) -> dict[str, list[tuple[Path,
             raise UserError(f"--with {name}: there is no such run in {shown(run.folders.runs)}")
         parts["runs"] += [(path, path.relative_to(run.folders.runs)) for path in files_below(paths.folder)]
     return parts
+
+
+def _refuse_remote_encoders(run: Run) -> None:
+    from pipeline.config.members import load_members
+    from pipeline.training.hub import is_of_hub
+
+    for member in load_members(run.loaded) if run.loaded.is_ensemble else [run.loaded]:
+        if is_of_hub(name := member.config.model.encoder.name):
+            raise UserError(f"{name} is on Hugging Face's hub, and the notebook has no internet; add --internet")
 
 
 def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
