@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from tests.long.fuzz_case import (
 )
 from tests.long.fuzz_commands import build_project
 from tests.long.fuzz_functions import build_archives, build_forms, read_archives, read_forms
-from tests.long.fuzz_worker import run_case
+from tests.long.fuzz_worker import Worker, run_case
 from tests.mutations import change_file
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -141,3 +142,15 @@ def test_changes_are_many_and_the_same_for_the_same_seed(name, data):
     first, again = ([change_file(name, data, random.Random(seed)) for seed in range(200)] for _ in range(2))
     assert first == again
     assert len(set(first)) > (8 if not data else 60)
+
+
+def test_a_case_that_runs_longer_than_there_is_time_is_cut_off_while_progress_is_told(tmp_path):
+    (tmp_path / "project" / "configs").mkdir(parents=True)
+    worker = Worker(tmp_path, lambda target: lambda work, case: time.sleep(60), 90.0, is_drawing=True)
+    ticks: list[float] = []
+    case = Case("archives", 0, 0, (), (), (), False, False)
+    start = time.monotonic()
+    ending = worker.run(case, start + 0.2, lambda: ticks.append(time.monotonic()))
+    worker.close()
+    assert (ending.code, len(ticks)) == (HUNG, 1)
+    assert time.monotonic() - start < 30

@@ -25,13 +25,14 @@ from pathlib import Path
 
 from tests.long import fuzz_commands as commands
 from tests.long import fuzz_functions as functions
-from tests.long.fuzz_case import FAULT, REFUSED, SUCCEEDED, Case, Ending, apply, judge, read, restore, save
+from tests.long.fuzz_case import FAULT, HUNG, REFUSED, SUCCEEDED, Case, Ending, apply, judge, read, restore, save
 from tests.long.fuzz_worker import FORK, Function, Worker, settle
 
 Build = Callable[[Path], None]
 PROCESS_EVERY = 40  # cases of a target, of which one runs as processes
 FIRST_PROCESS = 7  # so that each target has one soon
 SAVED_OF_A_KIND = 2
+REPORT_S = 20.0  # between two lines of progress
 LIMIT_S = 90.0  # of a case; the slowest takes 6 s on a quiet core
 WITH_PROJECT, WITH_DATA = (
     (commands.build_project,),
@@ -122,7 +123,9 @@ def build_base(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
     order = [*WITH_RUNS, functions.build_forms, functions.build_archives]
     process = FORK.Process(target=_build, args=(work, sorted(builds, key=order.index)))
     process.start()
-    process.join()
+    while process.is_alive():
+        print("making the files that are to be changed", flush=True)
+        process.join(REPORT_S)
     if process.exitcode:
         raise SystemExit("the files that are to be changed could not be made; see above")
     for name in ("runs", "submissions", "weights"):
@@ -137,6 +140,7 @@ class Fuzzer:
 
     Attributes:
         saved: the folder of the cases that ended in a fault.
+        until: when the time is over, as `time.monotonic` counts; a case that runs then is cut off and not counted.
     """
 
     base: Path
@@ -145,8 +149,10 @@ class Fuzzer:
     seed: int
     limit_s: float
     tallies: dict[str, Tally]
+    until: float
     is_verbose: bool = False
     workers: dict[bool, Worker] = field(default_factory=dict)
+    reported: float = field(default_factory=time.monotonic)
 
     def step(self, name: str) -> None:
         """Runs the next case of a target."""
@@ -157,15 +163,27 @@ class Fuzzer:
             self.workers[is_drawing] = Worker(self.work, function_of, self.limit_s, is_drawing)
         apply(case.changes, self.work)
         try:
-            ending = self.workers[is_drawing].run(case)
+            ending = self.workers[is_drawing].run(case, self.until, self.report)
         finally:
             restore(rewritten, self.base, self.work)
+        self.report()
+        if ending.code == HUNG and ending.seconds < self.limit_s:
+            return
         if self.is_verbose:
             words = " / ".join(" ".join(one)[:70] for one in case.commands) or ",".join(c.path for c in case.changes)
             why = f"\n      {ending.errors.strip()[:150]!r}" if ending.code == 2 else ""
             print(f"{name} {case.number}: exit code {ending.code} in {ending.seconds:.1f} s: {words}{why}", flush=True)
         self.note(case, ending)
         tally.seconds += time.monotonic() - start
+
+    def report(self) -> None:
+        """Prints how far it is, if the last time is long enough ago."""
+        now = time.monotonic()
+        if now - self.reported >= REPORT_S:
+            self.reported = now
+            counts = ", ".join(f"{name} {tally.cases}" for name, tally in self.tallies.items())
+            faults = sum(tally.counts[FAULT] for tally in self.tallies.values())
+            print(f"{max(0.0, self.until - now):.0f} s left: cases: {counts}; {faults} faults", flush=True)
 
     def note(self, case: Case, ending: Ending) -> None:
         """Counts a case; saves and prints a fault of a kind that is new."""
@@ -232,8 +250,8 @@ def fuzz(
 ) -> Fuzzer:
     """Runs cases of targets in turn until the time is over, or each had its number of cases."""
     base, work = build_base(folder, names)
-    fuzzer = Fuzzer(base, work, saved, seed, LIMIT_S, {name: Tally() for name in names}, is_verbose)
     until = time.monotonic() + minutes * 60
+    fuzzer = Fuzzer(base, work, saved, seed, LIMIT_S, {name: Tally() for name in names}, until, is_verbose)
     try:
         while time.monotonic() < until:
             waiting = [name for name in names if cases is None or fuzzer.tallies[name].cases < cases]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import resource
@@ -23,6 +24,7 @@ from tests.tiny import draw_nothing
 
 FORK = multiprocessing.get_context("fork")  # a new process has all modules at once
 CASES_PER_PROCESS = 400  # so that nothing that a case leaves behind stays for long
+TICK_S = 5.0
 MEMORY_BYTES = 4 * 1024**3  # beyond what the process has at its start
 FOLDERS = {"RUNS_DIR": "runs", "SUBMISSIONS_DIR": "submissions", "SCRATCH_DIR": "scratch", "DATA_DIR": "data"}
 CASE_PROJECT = "project"  # below the work folder: a copy of code and configs
@@ -135,8 +137,13 @@ class Worker:
         self.connection: Any = None
         self.num_cases = 0
 
-    def run(self, case: Case) -> Ending:
-        """Returns how a case ends."""
+    def run(self, case: Case, until: float = math.inf, tick: Callable[[], None] = lambda: None) -> Ending:
+        """Returns how a case ends.
+
+        Args:
+            until: when it is cut off at the latest, as `time.monotonic` counts.
+            tick: called every TICK_S while it runs.
+        """
         if self.process is None:
             self.connection, theirs = FORK.Pipe()
             arguments = (self.connection, theirs, self.work, self.function_of, self.is_drawing)
@@ -147,7 +154,12 @@ class Worker:
         self.num_cases += 1
         try:
             self.connection.send(case)
-            if self.connection.poll(self.limit_s):
+            until = min(until, start + self.limit_s)
+            while not (is_over := self.connection.poll(max(0.0, min(TICK_S, until - time.monotonic())))):
+                tick()
+                if time.monotonic() >= until:
+                    break
+            if is_over:
                 ending = self.connection.recv()
                 if self.num_cases >= CASES_PER_PROCESS:
                     self.close()
