@@ -100,9 +100,26 @@ def _continue_from(slug: str) -> None:
     if not found:
         print("No output of an earlier session is among the inputs.")
         return
-    newest = max(found, key=lambda path: path.stat().st_mtime)
+    newest = newest_pack(found)
     print(f"Continues from {newest}.")
     unpack(newest, PROJECT.parent)
+
+
+def newest_pack(packs: Sequence[Path]) -> Path:
+    """Returns the pack in which a session has written last, by the times of the files in it.
+
+    The times of the packs themselves are those of the mount of an input. One that is damaged is taken only if there is
+    no other.
+    """
+
+    def last_written(pack: Path) -> float:
+        try:
+            with tarfile.open(pack) as archive:
+                return max((member.mtime for member in archive), default=0.0)
+        except DAMAGED_ARCHIVE:
+            return -1.0
+
+    return packs[0] if len(packs) == 1 else max(packs, key=last_written)
 
 
 def runs_pack(slug: str) -> str:
