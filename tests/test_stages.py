@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from pipeline.config.load import ABOUT, Loaded, is_machine_key
 from pipeline.config.tree import key_of
+from pipeline.engine.chain import run_chain
 from pipeline.engine.dependence import declared_keys, why_run
 from pipeline.engine.folder import prepare_folder
 from pipeline.engine.run import Run, Stage
+from pipeline.errors import UserError
 from pipeline.paths import PROJECT
 from pipeline.stages import ENSEMBLE_STAGES, STAGE_NAMES, STAGES, stages_of
 from pipeline.wording import is_below
@@ -411,3 +414,34 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
     run = dataclasses.replace(run_of(loaded), loaded=WatchedLoaded(loaded, seen), key="key")
     undeclared = {stage.name: undeclared_keys(stage, run, seen) for stage in stages_of(loaded)}
     assert not any(undeclared.values()), undeclared
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "when", "look_every_s"),
+    [
+        ("imgs/imgs/000001_001.jpg", "replace", "prepare   done", -1.0),
+        ("masks/masks/000001_001.png", "truncate", "train     carry", 1000.0),
+        ("masks/masks/000002_001.png", "remove", "train     done", -1.0),
+        ("imgs/imgs/000004_001.jpg", "replace", "predict   predict", -1.0),
+    ],
+)
+def test_a_file_that_changes_while_stages_run_ends_the_command(tmp_path, monkeypatch, file, change, when, look_every_s):
+    monkeypatch.setattr("pipeline.engine.chain.LOOK_EVERY_S", look_every_s)
+    loaded = tiny(write_competition(tmp_path / "data"), FITTED)
+    path, lines = tmp_path / "data" / file, []
+
+    def log(line: str) -> None:
+        if line.startswith(when) and not any(one.startswith(when) for one in lines):
+            content = path.read_bytes()
+            path.unlink()
+            if change != "remove":
+                path.write_bytes(content + b"\n" if change == "replace" else content[:-9])
+        lines.append(line)
+
+    name = path.name if change != "remove" else "some were added or removed"
+    with pytest.raises(
+        UserError, match=rf"changed while the stages ran \(.*{re.escape(name)}.*\).*type the same command"
+    ):
+        run_chain(run_of(loaded, log), "report", stages=(*stages_of(loaded)[:2], *stand_ins(loaded)[2:]))
+    assert ("report    done" in "".join(lines)) == (look_every_s > 0), "it is noticed at once, or at the end"
+    assert "prepare" in stale(loaded) or "testset" in stale(loaded), "the next command begins there"

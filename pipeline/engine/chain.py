@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from pipeline.engine.dependence import inputs_of, outputs_of, reads_of, settings_of, why_run
+from pipeline.engine.dependence import inputs_of, outputs_of, outside_or_as_before, reads_of, settings_of, why_run
 from pipeline.engine.folder import is_new, locked, prepare_folder, removed_when_refused
-from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, write_marker
+from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, newest, read_marker, write_marker
 from pipeline.engine.reuse import known_at, reuse, sibling_runs
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
@@ -18,6 +18,7 @@ from pipeline.files import read_json, write_json
 from pipeline.paths import REFUSAL, RunPaths, shown
 from pipeline.wording import duration
 
+LOOK_EVERY_S = 20.0  # how often the first stages' files are looked at again while later ones run
 FORCED = "--force"
 FILES_GONE = "its large files are gone"
 
@@ -49,6 +50,7 @@ class _Chain:
         self.fingerprints = Fingerprints.of_run(run.paths)
         self.lacking: list[Stage] = []
         self.is_checked = False
+        self.looked = time.monotonic()
 
     def run(self) -> None:
         """Runs what must be run; a refusal ends the chain, except for stages that run despite it."""
@@ -61,6 +63,8 @@ class _Chain:
                 continue
             try:
                 self._run_stage(stage, is_reused=stage in reused)
+                if self.is_checked and (stage is self.wanted[-1] or time.monotonic() - self.looked > LOOK_EVERY_S):
+                    self._refuse_changed()
             except UserError as error:
                 refused[stage.name] = error
                 _write_refusal(self.base.paths, stage.name, str(error))
@@ -115,6 +119,25 @@ class _Chain:
         for stage in self.wanted:
             if not self.base.paths.marker(stage.name).is_file() and not known_at(siblings, stage, self.base):
                 stage.check(replace(self.base, is_forced=stage.name in self.force))
+
+    def _refuse_changed(self) -> None:
+        """Refuses to go on with images of which some are others than those that the first stages have seen.
+
+        Each stage is right about what it reads when it starts. Of a file that changes while they run, one stage would
+        have seen the old content and the next one the new.
+        """
+        self.looked = time.monotonic()
+        for stage in self.wanted:
+            marker_path = self.base.paths.marker(stage.name)
+            marker = None if reads_of(stage, self.base) else read_marker(marker_path)
+            if marker is None:
+                continue
+            found = outside_or_as_before(stage, self.base, self.fingerprints, marker)
+            for name in (name for name, old in marker.inputs.items() if found.get(name, old) != old):
+                newer = newest(stage.reads_outside(self.base).get(name), marker_path.stat().st_mtime - marker.seconds)
+                which = f"first {shown(newer)}" if newer else "some were added or removed"
+                why = f"{name} changed while the stages ran ({which}), and some stages have used the old content"
+                raise UserError(f"{why}; type the same command again: what depends on them is done anew")
 
     def _execute(self, stage: Stage, reason: str) -> None:
         run, fingerprints = self.base, self.fingerprints

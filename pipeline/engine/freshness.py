@@ -144,6 +144,12 @@ def changes_since(marker: Marker, version: int, settings: dict[str, Any], inputs
             yield f"{name} {CHANGED}"
 
 
+def newest(paths: Path | list[Path] | None, since_s: float) -> Path | None:
+    """Returns the first of some files that was written after a point in time; None where none was."""
+    files = paths if isinstance(paths, list) else [paths] if paths is not None else []
+    return next((path for path in files if path.is_file() and path.stat().st_ctime > since_s), None)
+
+
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
