@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pipeline
 from pipeline.errors import UserError
 from pipeline.files import (
+    append_text,
     atomic_path,
     check_disk,
     check_writable,
@@ -29,6 +31,7 @@ from pipeline.files import (
     sweep_temporaries,
     sync_folder,
     write_atomic,
+    write_json,
 )
 
 # Writes ever new contents of 4 MiB: a number, so often that the file says whether it is whole.
@@ -295,3 +298,27 @@ def test_processes_of_one_number_on_two_machines_write_into_two_files(tmp_path):
     for name in names:
         (tmp_path / name).write_text("left by a killed one")
     assert sweep_temporaries(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("umask", "of_files", "of_folders"), [(0o077, 0o600, 0o700), (0o027, 0o640, 0o750), (0o002, 0o664, 0o775)]
+)
+def test_what_is_written_has_the_permissions_that_the_umask_leaves(tmp_path, umask, of_files, of_folders):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "new" / "a.txt", "text")
+        write_json(tmp_path / "new" / "b.json", {})
+        append_text(tmp_path / "new" / "c.csv", "text")
+        with atomic_path(tmp_path / "new" / "d.ckpt") as temporary:
+            temporary.write_bytes(b"weights")
+    finally:
+        os.umask(before)
+    written = sorted((tmp_path / "new").iterdir())
+    assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [of_files] * 4
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == of_folders
+
+
+def test_no_file_that_only_its_owner_may_read_becomes_an_artefact():
+    # `mkstemp` and NamedTemporaryFile(delete=False) leave files with 0600, whatever the umask is.
+    sources = [path.read_text() for path in Path(pipeline.__file__).parent.rglob("*.py")]
+    assert not any("mkstemp" in text or "delete=False" in text for text in sources)
