@@ -63,9 +63,15 @@ def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def project_copy(project: Path, tmp_path: Path) -> Path:
-    """A copy of code and configs for one test, for processes that find other configs, or no data, beside the code."""
+    """A copy of code and configs for one test, for processes that find other configs, or no data, beside the code.
+
+    Its plots are blank dots and its panels small, as by `without_drawing`.
+    """
+    from tests.tiny import draw_nothing_in
+
     for name in ("pipeline", "configs"):
         shutil.copytree(project / name, tmp_path / "copy" / name)
+    draw_nothing_in(tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -129,3 +135,8 @@ def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_collection_finish() -> None:
     """Leaves all that is loaded out of later garbage collections: each of the whole heap takes 0.3 CPU seconds."""
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Lets the interpreter free everything at its end, as libraries expect."""
+    gc.unfreeze()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped
@@ -61,7 +62,9 @@ def test_runs_killed_before_file_operations_end_with_the_same_bits():
 
 
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "asked to end (SIGTERM)")])
-def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tmp_path, number, reason):
+def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(
+    tmp_path, number, reason, capsys, without_drawing
+):
     data = write_competition(tmp_path / "data")
     command = [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *CHANGES)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -72,8 +75,7 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
         _, error = process.communicate(timeout=60)
     assert process.returncode == 3 and "Traceback" not in error
     assert f"stopped: {reason}; saved at epoch" in error
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0 and "resuming at epoch" in result.stdout
+    assert main(command[3:]) == 0 and "resuming at epoch" in capsys.readouterr().out
     loaded = tiny(data, *CHANGES)
     interrupted = files(run_paths(loaded.run))
     paths, _ = run_stages(loaded, "train", force=("train",))

@@ -67,7 +67,9 @@ def run_sessions(words: list[str], inputs: dict[str, Path], kernel: Path, folder
     return texts
 
 
-def test_a_training_that_sessions_cut_is_finished_by_the_next_with_the_same_submission(tmp_path, wheels):
+def test_a_training_that_sessions_cut_is_finished_by_the_next_with_the_same_submission(
+    tmp_path, wheels, without_drawing
+):
     data = write_competition(tmp_path / "demo")
     loaded = tiny(data, *CHANGES)
     paths, _ = run_stages(loaded)
@@ -99,7 +101,7 @@ def hidden_folder(folder: Path, count: int) -> Path:
 
 
 @pytest.fixture
-def trained(project_copy, tmp_path, monkeypatch) -> Path:
+def trained(project_copy, tmp_path, monkeypatch, without_drawing) -> Path:
     """A copy of the project with an ensemble of two finished runs; returns the folder of their competition."""
     data, configs = write_competition(tmp_path / "demo"), project_copy / "configs"
     for name in ("run.sh", "requirements.txt"):
@@ -114,7 +116,7 @@ def trained(project_copy, tmp_path, monkeypatch) -> Path:
 
 
 def test_a_bundle_of_an_ensemble_predicts_images_it_never_saw_as_the_ensemble_here_does(
-    trained, project_copy, tmp_path, wheels, without_drawing
+    trained, project_copy, tmp_path, wheels
 ):
     hidden = hidden_folder(tmp_path / "code-competition", 6)
     loaded = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden / 'test'}",))

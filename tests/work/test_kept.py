@@ -93,41 +93,45 @@ def test_a_longer_plan_continues_only_where_the_state_was_kept(data, tmp_path):
     assert all(torch.equal(final["true"]["network"][key], value) for key, value in final["false"]["network"].items())
 
 
-# Ends its process by SIGKILL before the Nth of: writing the lean checkpoint, going on after that, each removal.
+# Ends processes by SIGKILL before the Nth of: writing the lean checkpoint, going on after that, each removal. They are
+# forked from one that has loaded the packages: each prints its exit code and its output.
 KILLING = """
-import os, pathlib, signal, sys
-from pipeline.__main__ import main
+import json, os, pathlib, signal, sys
+from functools import partial
+from tests.long.processes import load_packages, run_to_end
 from pipeline.training import kept
-left = [int(sys.argv[1])]
-def count():
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-save, unlink = kept.save_checkpoint, pathlib.Path.unlink
-def counted_save(*arguments):
-    count()
-    save(*arguments)
-    count()
-def counted_unlink(path, **options):
-    if path.name in ("previous-best.ckpt", "previous-last.ckpt", "last.ckpt"):
+def install(number):
+    left = [number]
+    def count():
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    save, unlink = kept.save_checkpoint, pathlib.Path.unlink
+    def counted_save(*arguments):
         count()
-    unlink(path, **options)
-kept.save_checkpoint, pathlib.Path.unlink = counted_save, counted_unlink
-sys.exit(main(sys.argv[2:]))
+        save(*arguments)
+        count()
+    def counted_unlink(path, **options):
+        if path.name in ("previous-best.ckpt", "previous-last.ckpt", "last.ckpt"):
+            count()
+        unlink(path, **options)
+    kept.save_checkpoint, pathlib.Path.unlink = counted_save, counted_unlink
+load_packages()
+for number in json.loads(sys.argv[1]):
+    print(json.dumps(run_to_end(pathlib.Path(sys.argv[2]), ["train", *sys.argv[3:]], partial(install, number))))
 """
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_of_the_removal_costs_nothing(data, tmp_path, monkeypatch):
+def test_a_kill_at_any_moment_of_the_removal_costs_nothing(data, tmp_path):
     expected, _ = run(data, tmp_path / "whole", LEAN, last="train")
-    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "killed"))
-    outputs = []
-    for number in (1, 2, 3, 1, 1, 99):  # the third start writes again what the second wrote, then removes
-        command = [sys.executable, "-c", KILLING, str(number), "demo", "train", *overrides(data, *SHORT, LEAN)]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-        outputs.append((done.returncode, done.stdout + done.stderr))
+    numbers = "[1, 2, 3, 1, 1, 99]"  # the third start writes again what the second wrote, then removes
+    command = [sys.executable, "-c", KILLING, numbers, str(tmp_path / "killed"), *overrides(data, *SHORT, LEAN)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [code for code, _ in outputs] == [-signal.SIGKILL] * 5 + [0], outputs
     assert "epoch   1" in outputs[0][1] and not any("epoch   1" in output for _, output in outputs[1:])
-    (killed,) = (Folders.from_environment().run(path.name) for path in (tmp_path / "killed").glob("demo*"))
+    (killed,) = (RunPaths(path, tmp_path) for path in (tmp_path / "killed/runs").glob("demo*"))
     assert checkpoints(killed) == ["best.ckpt"]
     assert (killed / BEST).read_bytes() == (expected / BEST).read_bytes()
