@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 
 from pipeline.config.load import Loaded, nested
 from pipeline.paths import Folders
+from pipeline.report.figure import encode_png
 from pipeline.segmentation.panels import draw_panel
 
 CLASSES = ("Background", "Person", "Road", "Sky")
@@ -130,12 +132,19 @@ def write_evaluated(folder: Path, split_by: str = "slice", dice: Sequence[float]
 
 
 def write_images(folder: Path) -> None:
+    for name, content in encoded_images().items():
+        (folder / name).write_bytes(content)
+
+
+@functools.cache
+def encoded_images() -> dict[str, bytes]:
+    """Returns the images of a run by their paths in it: drawn once, as each test has a run of its own."""
     image, mask = make_image()
+    found = {}
     for group in ("best", "median", "worst"):
         panel = draw_panel(image, mask, np.roll(mask, 5, axis=1) % 4, CLASSES, COLORS, f"{group} 1")
-        Image.fromarray(panel).save(folder / "panels" / f"{group}_1_000004_003.png")
-    for name in ("samples", "tile_grid_1"):
-        Image.fromarray(image).save(folder / "plots" / f"{name}.png")
+        found[f"panels/{group}_1_000004_003.png"] = encode_png(Image.fromarray(panel))
+    return found | {f"plots/{name}.png": encode_png(Image.fromarray(image)) for name in ("samples", "tile_grid_1")}
 
 
 def write_submission(name: str, dice: float) -> Path:
