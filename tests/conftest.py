@@ -19,6 +19,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The tests start some hundred processes: without compiled files each would compile the packages again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Files of a test need not survive a power cut: a flush waits 10 ms or more for the disk, a hundred times in one chain.
+# The processes that tests start flush as always.
+os.fsync = lambda descriptor: None
 # The suite says the same with a GPU and without. What only a GPU shows: python -m tests.long.gpu
 if "TEST_DEVICE" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
