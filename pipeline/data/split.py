@@ -67,18 +67,18 @@ def make_split(
     try:
         train, valid = _sides(catalog, present, by, split_index, num_folds)
     except UserError as error:
-        raise UserError(f"{error}\n{_what_works(catalog, present, by, split_index, num_folds)}") from None
+        raise UserError(f"{error}\n{_what_works(catalog, present, split_index, num_folds)}") from None
     subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
     return pd.DataFrame([(id, subset_of[id]) for id in catalog["id"] if id in subset_of], columns=["id", "subset"])
 
 
-def _what_works(catalog: pd.DataFrame, present: np.ndarray, by: str, index: int, num_folds: int | None) -> str:
+def _what_works(catalog: pd.DataFrame, present: np.ndarray, index: int, num_folds: int | None) -> str:
     """Returns what to type instead of a refused split; each setting is tried first, so that none of them is refused."""
     ways: dict[str, str] = {}
     others = (("sequence", None), ("slice", None)) if num_folds is None else ()  # else a fold is wanted
     for kind, folds in (*others, ("kfold", num_folds), ("kfold", 2)):
         with contextlib.suppress(UserError):
-            if (kind, folds) != (by, num_folds) and kind not in ways:
+            if kind not in ways:
                 _sides(catalog, present, kind, index, folds)
                 ways[kind] = f"DATASETS.SPLIT.BY={kind}" + f" DATASETS.SPLIT.FOLDS={folds}" * (folds != num_folds)
     if not ways:

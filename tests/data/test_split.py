@@ -302,6 +302,11 @@ def test_images_without_a_sequence_are_refused():
         make_split(catalog_of(["a"] * 15 + [""] * 5), np.ones((20, 2), bool), "sequence", 0, 2)
 
 
+def test_as_many_sequences_as_stratified_folds_are_a_fold_each():
+    valid = [sides(split_of(catalog_of(list("abcde") * 6), "stratified", index))[1] for index in range(5)]
+    assert sorted(map(sorted, valid)) == [sorted(f"p{5 * row + index}" for row in range(6)) for index in range(5)]
+
+
 def test_stratified_folds_treat_images_without_sequence_one_by_one():
     train, valid = sides(split_of(catalog_of([""] * 50), "stratified", 0))
     assert (len(train), len(valid)) == (40, 10)
