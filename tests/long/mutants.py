@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
 import gc
+import importlib
 import inspect
 import itertools
 import json
@@ -28,6 +30,7 @@ import re
 import resource
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +74,7 @@ MODULES = {
     "pipeline/detection/curves.py": (f"{BOXES}/test_curves.py",),
     "pipeline/detection/box_fusion.py": (f"{BOXES}/test_box_fusion.py",),
     "pipeline/detection/suppression.py": (f"{BOXES}/test_suppression.py",),
-    "pipeline/data/split.py": ("tests/data/test_split.py",),
+    "pipeline/data/split.py": ("tests/data/test_split.py", "tests/data/test_table.py"),
     "pipeline/data/sequence_folds.py": ("tests/data/test_sequence_folds.py", "tests/data/test_split.py"),
     "pipeline/config/plan.py": ("tests/config/test_plan.py", "tests/training/test_state.py"),
     "pipeline/training/state.py": ("tests/training/test_state.py",),
@@ -89,9 +92,9 @@ MOST_MEMORY = 16 * 2**30  # bytes; a mutant that wants more fails
 class Survey:
     """A pytest plugin that runs the collected tests once for each mutant, each time in a process of its own."""
 
-    def __init__(self, path: str, mutants: Mapping[int, str], report: TextIO, durations: Path) -> None:
-        """Keeps the module, its mutants by number, where to print survivors, and a file for the tests' durations."""
-        self.path, self.mutants, self.report, self.durations = path, mutants, report, durations
+    def __init__(self, path: str, mutants: Mapping[int, str], report: TextIO, known: Path) -> None:
+        """Keeps the module, its mutants by number, where to print survivors, and a file for what a run shows."""
+        self.path, self.mutants, self.report, self.known = path, mutants, report, known
         self.duration_of: Counter[str] = Counter()  # seconds, by test
         self.num_killed: int | None = None  # None: the tests fail without a mutation, or were not collected
 
@@ -109,14 +112,13 @@ class Survey:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Replaces the usual run."""
-        gc.collect()
-        gc.freeze()  # else each process walks all of the libraries' objects again
         source = Path(self.path).read_text("utf-8")
         passed, duration_s = self.run(session, source, resource.RLIM_INFINITY)
         if session.testsfailed or not passed:
             return True
-        duration_of = json.loads(self.durations.read_text())
-        session.items.sort(key=lambda item: duration_of[item.nodeid])  # most mutants need only some of the quick ones
+        known = json.loads(self.known.read_text())
+        session.items.sort(key=lambda item: known["durations"][item.nodeid])  # mostly a quick one fails
+        _import_once(known["modules"])
         print(f"{self.path}: {duration_s:.1f} s of processor time without a mutation", file=self.report, flush=True)
         self.num_killed = 0
         for number, code in self.mutants.items():
@@ -140,12 +142,24 @@ class Survey:
                     session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
                         break
-                self.durations.write_text(json.dumps(self.duration_of))
+                self.known.write_text(json.dumps({"durations": self.duration_of, "modules": list(sys.modules)}))
                 status = int(session.testsfailed > 0)
             finally:
                 os._exit(status)
         _, status, usage = os.wait4(child, 0)
         return status == 0, usage.ru_utime + usage.ru_stime
+
+
+def _import_once(names: Iterable[str]) -> None:
+    """Imports what tests import while they run, e.g. MONAI, so that the processes of mutants need not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            if name not in sys.modules:
+                with contextlib.suppress(Exception):  # not all names of `sys.modules` can be imported
+                    importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else each process walks all of the libraries' objects again
 
 
 def put_in(path: str, code: str) -> None:
@@ -227,7 +241,7 @@ def try_module(path: str, sample: int, seed: int, only: Sequence[int]) -> tuple[
         output = os.open(f"{folder}/output", os.O_RDWR | os.O_CREAT)
         for stream in (1, 2):
             os.dup2(output, stream)
-        survey = Survey(path, mutants, report, Path(folder) / "durations.json")
+        survey = Survey(path, mutants, report, Path(folder) / "known.json")
         options = ["-q", "--tb=line", "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={folder}/tests"]
         pytest.main([*options, *MODULES[path], path], plugins=[survey])
         if survey.num_killed is None:
