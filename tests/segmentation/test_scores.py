@@ -70,15 +70,17 @@ def test_always_predicting_one_class_scores_where_the_others_are_absent(confusio
 
 
 def test_a_guess_has_the_scores_that_need_its_masks(confusion_ICC):
-    chosen = Chosen((*ALWAYS, "boundary_f"))
-    of_masks = {"boundary_f": np.array([[0.5, 0.0, 1.0], [1.0, 1.0, 1.0]])}
-    known = {"chosen": chosen, "of_masks": of_masks}
-    assert majority_guess(confusion_ICC, 0, CLASSES, (0, 1), **known)["scores"]["boundary_f"] == 5 / 8
-    assert empty_guess(counts_of(confusion_ICC), CLASSES, (0, 1), **known)["scores"]["boundary_f"] == 5 / 8
+    of_masks = {"boundary_f": np.array([[0.5, 0, 1], [1, 1, 1]]), "uw_madison": np.array([0.5, 0.25, 1])}
+    known = {"chosen": Chosen((*ALWAYS, *of_masks)), "of_masks": of_masks}
+    counts = counts_of(confusion_ICC)
+    guesses = majority_guess(confusion_ICC, 0, CLASSES, (0, 1), **known), empty_guess(counts, CLASSES, (0, 1), **known)
+    assert [[guess["scores"][name] for name in of_masks] for guess in guesses] == [[5 / 8, 3 / 8]] * 2
 
 
 def test_classes_that_overlap_are_compared_with_predicting_nothing_and_have_a_row_of_pixels_each():
     counts = Counts(*np.array([[[2, 0], [1, 0]], [[4, 0], [1, 2]], [[3, 0], [2, 0]]]))
+    first, planes = Counts(*(part[0] for part in counts)), np.zeros((1, 1, 2), np.uint8)
+    assert image_score("dice", first, planes, planes, SCORE_DEFAULTS).tolist() == [4 / 7, 1]
     guess = empty_guess(counts, ("Road", "Car"))
     # Nothing is right for Car in the first image only, which has none.
     assert guess == {"class": "no class", "scores": {"dice": 1 / 4, "iou": 1 / 4, "miou": 0}}
