@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.load import is_machine_key
+from pipeline.config.load import COMBINING_KEYS, is_machine_key
+from pipeline.config.study import Study
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import CONFIG, PER_IMAGE, shown
@@ -34,9 +35,16 @@ from pipeline.report.read import (
     show_value,
     why_no_score,
 )
+from pipeline.report.table import cut
 from pipeline.scores import LABELS, per_image_score
+from pipeline.verdicts import Contrast, contrast, holm, verdict
+from pipeline.verdicts import Pair as PairOfTrainings
+from pipeline.wording import is_below
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
+EQUIVALENT = Study.equivalent  # a difference of up to so much does not matter in practice
+MEMBERS_OWN = "(members')"  # in place of a setting that an ensemble's members have
+MOST_LETTERS = 60  # of a value; lists of members are longer
 LEAST_IMAGES, LEAST_SEQUENCES = 10, 4  # in common, for a gain to be shown (images) or a shake-up to be drawn (both)
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
 NUM_BOARDS = 4000  # a probability is then known to one per cent
@@ -51,6 +59,7 @@ class Comparison:
         scores: values by label; beside the scores what the majority class reaches, the best epoch and the time.
         class_scores: the compared score by class.
         gains: of each run over the first, in the score `gain_label`, as the compared one may have no value per image.
+        verdicts: what each gain allows to conclude, corrected for the number of runs; "" without a gain.
         notes: what is missing, and what to type.
     """
 
@@ -61,6 +70,7 @@ class Comparison:
     scores: dict[str, tuple[float | None, ...]]
     class_scores: dict[str, tuple[float | None, ...]]
     gains: tuple[Interval | None, ...]
+    verdicts: tuple[str, ...]
     gain_label: str
     notes: tuple[str, ...] = ()
 
@@ -68,15 +78,22 @@ class Comparison:
         gains = tuple("" if gain is None else str(gain) for gain in self.gains)
         scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
         rows = [("", *self.runs)]
-        rows += [(key, *values) for key, values in self.settings.items()] or [("no setting differs",)]
+        settings = [(key, *(cut(value, MOST_LETTERS) for value in values)) for key, values in self.settings.items()]
+        rows += settings or [("no setting differs",)]
         rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
-        rows += [(f"gain in {self.gain_label}, 95 % interval", *gains)] if any(gains) else []
+        rows += (
+            [(f"gain in {self.gain_label}, 95 % interval", *gains), ("verdict", *self.verdicts)] if any(gains) else []
+        )
         named = [(f"{self.label} {name}", *map(_number, values)) for name, values in self.class_scores.items()]
         rows += [(), *named] if named else []
         widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
         padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
         lines = ["  ".join(row).rstrip() for row in padded]
-        lines += ["\nIntervals come from the spread between sequences."] if any(gains) else []
+        if any(gains):
+            lines.append(
+                "\nIntervals come from the spread between sequences; they do not include what another seed would"
+            )
+            lines.append("change. A study with three or more seeds does (docs/studies.md).")
         if any(gains) and self.gain_label != self.label:
             lines.append(f"{self.label} has no value per image; the gains are in {self.gain_label}.")
         return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
@@ -95,10 +112,13 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     first = next(filter(None, metrics), None)
     seconds = [sum(read_stage_seconds(folder).values()) for folder in folders]
     score, label, gains, gain_label, scores = None, "score", (None,) * len(names), "score", {}
+    verdicts = ("",) * len(names)
     if first is not None:
         score, label, gain_score = first.main.name, first.main.label, per_image_score(first.main.name)
         of_images, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
-        gains, gain_label = (None, *(paired_gain(of_images, other) for other in others)), LABELS[gain_score]
+        found = [paired_contrast(of_images, other) for other in others]
+        gains, gain_label = (None, *(one and one.interval for one in found)), LABELS[gain_score]
+        verdicts = ("", *_verdicts(found))
         ordered = (first.main, *first.others)
         scores = {known.label: tuple(own and own.mean(known.name) for own in metrics) for known in ordered}
         scores[f"{label} of the majority class"] = tuple(own and own.majority.get(score) for own in metrics)
@@ -113,7 +133,7 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
             notes.append(f"{name} {why_no_score(folder, command)}")
         elif own.main.name != score:
             notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {label}")
-    compared = (score, label, scores, class_scores, gains, gain_label)
+    compared = (score, label, scores, class_scores, gains, verdicts, gain_label)
     return Comparison(tuple(names), differing(configs), *compared, tuple(notes))
 
 
@@ -124,17 +144,27 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
     {'SOLVER.POWER': ('1.0', '2.0')}
     """
     keys = dict.fromkeys(key for values in configs for key in values if key not in NAMES_ONLY)
-    shown = {key: tuple(show_value(values.get(key)) for values in configs) for key in keys if not is_machine_key(key)}
-    return {key: values for key, values in shown.items() if len(set(values)) > 1}
+    shown = {key: tuple(_shown(key, values) for values in configs) for key in keys if not is_machine_key(key)}
+    return {key: values for key, values in shown.items() if len(set(values) - {MEMBERS_OWN}) > 1}
 
 
-def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Interval | None:
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    """Returns the value of a setting as text; an ensemble only has those of combining, its members have the others."""
+    if values.get("ENSEMBLE.MEMBERS") and not is_below(key, COMBINING_KEYS):
+        return MEMBERS_OWN
+    return show_value(values.get(key))
+
+
+def paired_contrast(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Contrast | None:
     """Returns the gain of `other` over `first`, sequence and score by image id, on 10 or more images of both."""
-    shared = [image_id for image_id in first if image_id in other]
-    if len(shared) < LEAST_IMAGES:
-        return None
-    steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
-    return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
+    gains = {key: (sequence, other[key][1] - score) for key, (sequence, score) in first.items() if key in other}
+    return contrast([PairOfTrainings(0, 0, gains)]) if len(gains) >= LEAST_IMAGES else None
+
+
+def _verdicts(found: Sequence[Contrast | None]) -> list[str]:
+    known = [one for one in found if one is not None]
+    adjusted = iter(holm([one.p_value for one in known]))
+    return ["" if one is None else verdict(one, next(adjusted), EQUIVALENT, len(known)) for one in found]
 
 
 def _number(value: float | None) -> str:

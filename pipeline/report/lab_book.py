@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config.family import Relative
-from pipeline.config.study import SEED, Study
-from pipeline.report.compare import LEAST_IMAGES, NAMES_ONLY, differing
+from pipeline.config.study import SEED
+from pipeline.report.compare import EQUIVALENT, LEAST_IMAGES, NAMES_ONLY, differing
 from pipeline.report.folders import SPLIT_KEYS
 from pipeline.report.read import split_name
 from pipeline.report.runs_rows import RunRow
@@ -22,7 +22,6 @@ from pipeline.report.table import overrides_text
 from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
 
 REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
-EQUIVALENT = Study.equivalent  # a difference of up to so much does not matter in practice
 NOT_RUN, MEMBERS, ABOVE = "not run", "its members", "the entry above"
 
 ImageScores = Mapping[str, tuple[str, float]]

@@ -40,7 +40,7 @@ def write_side_page(names: Sequence[str], folders: Folders, stages: Sequence[Sta
     """
     started = [name for name in names if (folders.run(name) / CONFIG).is_file()]
     comparison = (
-        compare_runs(started, folders.runs) if started else Comparison((), {}, None, "score", {}, {}, (), "score")
+        compare_runs(started, folders.runs) if started else Comparison((), {}, None, "score", {}, {}, (), (), "score")
     )
     sides, own = read_sides(names, folders, stages), _own_intervals(comparison, folders)
     curves = _curves(sides, comparison)

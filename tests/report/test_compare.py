@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.paths import Folders
-from pipeline.report.compare import Comparison, compare_runs, paired_gain
+from pipeline.report.compare import Comparison, compare_runs, paired_contrast
 from pipeline.report.folders import run_folder
 from pipeline.report.plots import draw_comparison, draw_run_curves
 from tests.report.small_run import make_history, mark_stages, write_csv, write_evaluated
@@ -55,6 +56,27 @@ def test_a_gain_comes_with_its_interval(two_runs):
     assert gain.num_groups == 6
 
 
+def test_each_gain_has_a_verdict_that_is_corrected_for_the_number_of_runs(new_run):
+    names = []
+    for number, power in enumerate((1, 2, 3)):
+        loaded, folder = new_run("ExpAAB", f"SOLVER.POWER={power}")
+        write_evaluated(folder, dice=[0.5 + 0.1 * number] * 4)
+        names.append(loaded.run)
+    comparison = compare(names)
+    assert comparison.verdicts == ("", "better with this seed", "better with this seed")
+    assert "verdict" in str(comparison) and "A study with three or more seeds" in str(comparison)
+
+
+def test_an_ensemble_has_the_settings_of_combining_alone(two_runs, new_run):
+    members = ["ExpAAB", "ExpAAB SOLVER.POWER=2 EXPERIMENT.SEED=1 DATASETS.AUGMENTATION.TILE.ENABLE=false"]
+    loaded, folder = new_run("EnsAAA", f"ENSEMBLE.MEMBERS={json.dumps(members)}")
+    write_evaluated(folder)
+    comparison = compare([*two_runs, loaded.run])
+    assert set(comparison.settings) == {"SOLVER.POWER", "ENSEMBLE.MEMBERS"}
+    assert comparison.settings["SOLVER.POWER"] == ("0.9", "2.0", "(members')")
+    assert max(map(len, str(comparison).splitlines())) < 200
+
+
 def test_the_own_score_of_the_competition_is_compared(two_runs):
     for name, dice in zip(two_runs, (0.5, 0.6), strict=True):
         write_evaluated(folder_of(name), dice=[dice] * 4, score="miou")
@@ -80,24 +102,24 @@ def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
     noisy = {
         key: (sequence, dice + (0.2 if int(sequence[1:]) % 2 else -0.19)) for key, (sequence, dice) in first.items()
     }
-    assert paired_gain(first, steady).low > 0
-    assert paired_gain(first, noisy).low < 0 < paired_gain(first, noisy).high
+    assert paired_contrast(first, steady).interval.low > 0
+    assert paired_contrast(first, noisy).interval.low < 0 < paired_contrast(first, noisy).interval.high
 
 
 def test_frames_of_one_sequence_have_a_gain_without_interval():
     first = {f"p{index}": ("only", 0.5) for index in range(20)}
     better = dict.fromkeys(first, ("only", 0.6))
-    assert str(paired_gain(first, better)) == "+0.1000 (no interval: one sequence)"
+    assert str(paired_contrast(first, better).interval) == "+0.1000 (no interval: one sequence)"
 
 
 def test_images_without_a_sequence_are_drawn_one_by_one():
     first = {f"p{index}": ("", 0.5) for index in range(20)}
-    assert paired_gain(first, first).num_groups == 20
+    assert paired_contrast(first, first).interval.num_groups == 20
 
 
 def test_runs_without_common_images_have_no_gain():
     first = {f"p{index}": ("s", 0.5) for index in range(20)}
-    assert paired_gain(first, {f"q{index}": ("s", 0.5) for index in range(20)}) is None
+    assert paired_contrast(first, {f"q{index}": ("s", 0.5) for index in range(20)}) is None
 
 
 def test_the_text_names_runs_settings_and_scores(two_runs):
