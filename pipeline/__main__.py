@@ -11,6 +11,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pipeline.commands.many import WORKERS
@@ -76,7 +77,8 @@ def _run(arguments: Sequence[str]) -> int:
         code = dispatch(list(arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = report_end(error, arguments)
-        gc.collect()  # ends data loading workers in order; the error's traceback kept them alive
+        with suppress(KeyboardInterrupt):  # asked to end once more: the end has been reported
+            gc.collect()  # ends data loading workers in order; the error's traceback kept them alive
     lost = lost_output()
     return code if lost is None or is_reader_gone(lost) else report_lost(lost, code, arguments)
 

@@ -251,7 +251,7 @@ def _notes(rows: Sequence[RunRow]) -> list[str]:
     """Returns which runs have no row, and which rows not to compare."""
     notes, scored = [], [row for row in rows if not row.without]
     if any(len(keys) < len(row.changed) for row, keys in zip(scored, _differing(scored), strict=True)):
-        notes.append("settings: without those that all overridden runs of a config share; the CSV has all")
+        notes.append("settings that all overridden runs of a config share are left out here; the CSV has them")
     if without := [row for row in rows if row.without]:
         states = [f"{row.name} ({row.without})" for row in without]
         notes.append(f"without a score: {_listed(states)}")

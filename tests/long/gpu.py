@@ -10,6 +10,7 @@ repeat     per network two trainings with SOLVER.REPRODUCIBLE, which must be ide
 precision  the same training in float32, bfloat16 and float16: loss, Dice, samples a second.
 resume     tests.long.kill on the GPU: processes killed at random times end with the same bits.
 speed      tests.benchmarks.bench_step: the share of the bare step's throughput.
+boxes      RetinaNet with ResNet-50 and YOLOX-L on the demo with boxes, in float32 and bfloat16: AP, samples a second.
 
 Needs no data: the demo competition is drawn. Exit code 1 when something that must hold does not.
 """
@@ -17,6 +18,7 @@ Needs no data: the demo competition is drawn. Exit code 1 when something that mu
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +48,15 @@ BENCHES = (
     ("--part", "2", "--batch", "16", "--steps", "20"),
     ("--part", "3", "--batch", "8", "--images", "64", "--workers", "12"),
 )
+RETINANET = ("MODEL.NAME=RetinaNet", "LOSS_FN.MIX=1 sigmoid_focal(alpha=0.25, gamma=2) + 1 smooth_l1")
+BOX_NETWORKS = {
+    "RetinaNet, resnet50": (*RETINANET, "MODEL.ENCODER.NAME=resnet50", "DATALOADERS.TRAIN.BATCH_SIZE=8"),
+    "YOLOX, yolox_l": ("MODEL.ENCODER.NAME=yolox_l", "DATALOADERS.TRAIN.BATCH_SIZE=8"),
+}
+QUICK_BOX_NETWORKS = {
+    "RetinaNet, resnet18": (*RETINANET, "MODEL.ENCODER.NAME=resnet18"),
+    "YOLOX, yolox_nano": ("MODEL.ENCODER.NAME=yolox_nano",),
+}
 QUICK_BENCHES = (("--part", "1", "--encoder", "resnet18", "--steps", "1", "--rounds", "1", "--images", "2"),)
 
 
@@ -162,12 +173,36 @@ def try_speed(chosen: Chosen) -> list[str]:
     return failures
 
 
+def try_boxes(chosen: Chosen) -> list[str]:
+    """Trains networks that find boxes for two epochs on the demo with boxes, from random weights."""
+    data, failures = chosen.data.with_name("demo_boxes"), []
+    generate(data, labels="boxes")
+    common = (f"DATASETS.DIRECTORY={data}", f"RUNTIME.DEVICE={chosen.device}", "SOLVER.NUM_EPOCHS=2")
+    common += ("DATASETS.SPLIT_INDEX=-5",) if chosen.is_quick else ()  # a twentieth of the images
+    for network, changes in (QUICK_BOX_NETWORKS if chosen.is_quick else BOX_NETWORKS).items():
+        for precision in ("float32", "bfloat16")[: 1 if chosen.is_quick else 2]:
+            folder = chosen.folder / f"{network}-{precision}"
+            places = {name: str(folder / name.lower()) for name in ("RUNS_DIR", "SCRATCH_DIR", "SUBMISSIONS_DIR")}
+            words = ["demo_boxes", "evaluate", *common, *changes, f"SOLVER.PRECISION={precision}"]
+            command = [sys.executable, "-m", "pipeline", *words]
+            done = subprocess.run(command, cwd=PROJECT, env=os.environ | places, capture_output=True, text=True)
+            if done.returncode:
+                failures.append(f"{network} in {precision} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+                continue
+            (run,) = (path.parent for path in folder.glob("runs_dir/*/metrics.json"))
+            scores, timings = json.loads((run / "metrics.json").read_text())["scores"], pd.read_csv(run / "timings.csv")
+            speed = timings["samples_per_s"].iloc[-1]  # the first epoch chooses algorithms
+            print(f"{network:<20} {precision:<9} AP {scores['ap']['mean']:.4f}  {speed:.0f} samples/s", flush=True)
+    return failures
+
+
 PARTS: dict[str, Callable[[Chosen], list[str]]] = {
     "tests": try_tests,
     "repeat": try_repeat,
     "precision": try_precision,
     "resume": try_resume,
     "speed": try_speed,
+    "boxes": try_boxes,
 }
 
 
