@@ -106,7 +106,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "several images in a file": ("one still image", "FRAME of IMAGE picks one, counted from 0; or save that frame as a "
                                  "file of its own"),
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
-                      "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
+                      "or the boxes still fit: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
     "image with alpha": (_RGB_IMAGE, "where nothing is transparent, BANDS: [0, 1, 2] of IMAGE drops alpha ([0] for "
                          "grey images); else decide on a background, then " + _RGB),
@@ -163,16 +163,15 @@ BOX_KINDS: dict[str, tuple[str, str]] = {
     "boxes of two images": ("names that match one image each", "add the folders of the images to the names"),
     "boxes of another size": ("annotations for the size of the image", "get the image that was annotated, or scale the "
                               "boxes to the new size"),
-    "class of a box unknown": ("the name or label of a class", f"correct CLASSES or CLASS_LABELS in {_DESCRIPTOR}, "
-                               "or list the names of each class under NAMES of BOXES there; `ignore: others` drops "
-                               "all other names"),
+    "boxes in fractions": ("numbers in pixels", f"{{remedy}} (BOXES in {_DESCRIPTOR})"),
+    "class of a box unknown": ("{a_class}", f"{{name_it}} in {_DESCRIPTOR}; `ignore: others` under NAMES drops all "
+                               "other names"),
     "box without numbers": ("four finite numbers", _BOX),
-    "box inside out": ("right and bottom not before left and top", "if most boxes have this problem, correct ORDER "
-                       f"or COLUMNS of BOXES; else {_BOX}"),
+    "box inside out": ("right and bottom not before left and top", f"if most boxes have this problem, "
+                       f"{{check_order}}; else {_BOX}"),
     "box without area": ("a width and a height above 0", _BOX),
-    "box outside its image": ("a box at least partly inside its image", "if many boxes have this problem, check that "
-                              "the image was not resized or rotated, and ORDER and NORMALISED of BOXES; else "
-                              f"{_BOX}"),
+    "box outside its image": ("a box at least partly inside its image", f"if many boxes have this problem, "
+                              f"{{check_numbers}}; else {_BOX}"),
     "box twice": ("each box of a class once", "remove one of the two, or write BAD_BOXES: skip under BOXES in "
                   f"{_DESCRIPTOR} to keep the first"),
 }

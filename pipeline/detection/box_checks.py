@@ -23,6 +23,17 @@ SKIPPED = ("box without numbers", "box inside out", "box without area", "box out
 UNKNOWN_CLASS = "class of a box unknown"
 
 
+ORDER_OF = {
+    "csv": "correct ORDER or COLUMNS of BOXES",
+    "coco": "write left, top, width, height into `bbox`",
+    "voc": "exchange xmin and xmax, or ymin and ymax",
+    "yolo": "write centre x, centre y, width, height",
+    "nuscenes": "write left, top, right, bottom into `bbox_corners`",
+}
+NOT_TURNED = "check that the image was not resized or rotated"
+IN_PIXELS = "check that the numbers are not in pixels: YOLO files have fractions of the image's sides"
+
+
 class Fault(NamedTuple):
     """What is wrong with a box: a kind of problem, and what was found where."""
 
@@ -68,6 +79,23 @@ def class_indices(competition: Competition) -> tuple[dict[str, int], int | None]
     indices = {label.casefold(): index for index, label in enumerate(competition.label_texts)}
     indices |= {name.casefold(): index for index, name in enumerate(competition.classes)}
     return indices | ({"": 0} if form.kind == "csv" and form.class_column is None else {}), None
+
+
+def advice_of(competition: Competition) -> dict[str, str]:
+    """Returns what the remedies of `data/problems.py` say of the competition's form of boxes, by their fields."""
+    kind, classes = competition.boxes.kind, competition.classes
+    is_yolo = kind == "yolo" and competition.boxes.names is None
+    last = len(classes) - 1
+    each = ", ".join(f"{name}: ['{index}']" for index, name in enumerate(classes[:2]))
+    numbers = {"csv": f"{NOT_TURNED}, and correct ORDER and NORMALISED of BOXES", "yolo": f"{IN_PIXELS}; {NOT_TURNED}"}
+    return {
+        "a_class": f"the index of a class in CLASSES: 0 to {last}" if is_yolo else "the name or label of a class",
+        "name_it": f"list the numbers of each class under NAMES of BOXES, as {each}{', ...' * (last > 1)}"
+        if kind == "yolo"
+        else "correct CLASSES or CLASS_LABELS, or list the names of each class under NAMES of BOXES,",
+        "check_order": ORDER_OF[kind],
+        "check_numbers": numbers.get(kind, NOT_TURNED),
+    }
 
 
 def check_boxes(

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config.box_form import BoxForm
 from pipeline.config.competition import Competition
+from pipeline.config.template import FIELD
 from pipeline.data.competition import ids_of_files
-from pipeline.data.image_files import Files
+from pipeline.data.image_files import Files, ids_of
 from pipeline.data.images import Inspection, changed_file
 from pipeline.data.problems import Problem, make_problem
 from pipeline.detection.annotations.boxes_csv import read_boxes_csv
 from pipeline.detection.annotations.coco_json import read_coco
 from pipeline.detection.annotations.nuscenes_json import read_nuscenes
-from pipeline.detection.annotations.table import Annotated, Table, annotated
+from pipeline.detection.annotations.table import Annotated, Table, annotated, path_parts
 from pipeline.detection.annotations.voc import read_voc
 from pipeline.detection.annotations.yolo_text import read_yolo
-from pipeline.detection.box_checks import SKIPPED, Checked, check_boxes, class_indices
+from pipeline.detection.box_checks import SKIPPED, Checked, advice_of, check_boxes, class_indices
 from pipeline.detection.boxes import Boxes
 from pipeline.detection.labels import BoxCounts, count_boxes
 from pipeline.engine.run import Run
@@ -36,6 +39,14 @@ from pipeline.report.read import read_json
 from pipeline.wording import alike_names
 
 Found = tuple[Annotated, list[Problem]]
+FIRST_PIXELS = 2  # px; if all boxes of all images lie in the first 2x2 pixels, their numbers are fractions
+# By form: what to do about boxes whose numbers are fractions.
+IN_FRACTIONS = {
+    "csv": "if they are fractions of the image's sides, set NORMALISED: true under BOXES",
+    "coco": "COCO counts pixels: multiply x and width by the image's width, y and height by its height",
+    "voc": "Pascal VOC counts pixels: multiply x by the image's width and y by its height",
+    "nuscenes": "nuScenes counts pixels: multiply x by the image's width and y by its height",
+}
 
 
 class BoxSource:
@@ -54,13 +65,16 @@ class BoxSource:
     def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
         self.competition, self.folder, self.form = competition, folder, competition.boxes
         self.indices, self.others = class_indices(competition)
+        self._advice = advice_of(competition)
         self.is_normalised = self.form.normalised or self.form.kind == "yolo"
         self.tables, self._unreadable = _tables(competition, folder)
         self.files = Files(folder, [self.form.template], competition.id_format) if self.form.template else None
         subsets = ("train", "valid") if competition.valid_images else ("train",)
+        self._templates = [competition.templates(subset)[0] for subset in subsets]
         self._images = [Files(folder, competition.templates(subset), competition.id_format) for subset in subsets]
         self._checked: dict[str, Checked] = {}  # of inspected images, without their boxes
         self._entries: dict[tuple[str, str], list[str]] = {}  # images by (file, what it calls them)
+        self._farthest: dict[str, float] = {}  # of inspected images: the farthest right or bottom of a box, as written
         self._inspected: set[str] = set()
 
     @property
@@ -79,6 +93,12 @@ class BoxSource:
                 first = names[0] + alike_names(names[:1], self._inspected)[names[0]]
                 found = f"none of {len(names):,} names matches an image (first: {first})"
                 problems.append(make_problem("boxes of no image", table.file, found, competition=self.competition.name))
+        farthest = max(self._farthest.values(), default=FIRST_PIXELS)
+        if not self.is_normalised and farthest < FIRST_PIXELS:
+            where, remedy = self.form.template or self.form.files[0], IN_FRACTIONS[self.form.kind]
+            found = f"no box reaches beyond {farthest:.4g} pixels from the left and the top"
+            name = self.competition.name
+            problems.append(make_problem("boxes in fractions", where, found, remedy=remedy, competition=name))
         return problems
 
     @property
@@ -100,8 +120,11 @@ class BoxSource:
                 "from 0, set FIRST_PX: 0"
             )
         unused = self._unused()
-        if unused:
-            yield f"annotated images that are not used, as no list has them: {len(unused):,} (first: {unused[0]})"
+        absent = self._absent(unused) if self.competition.train_csv is None else []
+        if absent:
+            yield self._absent_words(absent)
+        if others := [name for name in unused if name not in set(absent)]:
+            yield f"annotated images that are not used, as no list has them: {len(others):,} (first: {others[0]})"
 
     def _skipped(self, checked: Mapping[str, Checked]) -> Iterator[str]:
         if self.form.bad_boxes != "skip":
@@ -125,6 +148,19 @@ class BoxSource:
             if (table.file, name) not in self._entries and len(own.labels)
         )
 
+    def _absent(self, names: Sequence[str]) -> list[str]:
+        """Returns the names, of those in the annotations, of which no image is in the competition's folder."""
+        templates, id_format = self._templates, self.competition.id_format
+        there = {path_parts(one)[-1] for template in templates for one in ids_of(self.folder, template, id_format)}
+        return [name for name in names if path_parts(name)[-1] not in there]
+
+    def _absent_words(self, names: Sequence[str]) -> str:
+        where = " or ".join(_folder_of(template) for template in self._templates)
+        of = self.form.template or " and ".join(self.form.files)
+        are = "1 image of {} is" if len(names) == 1 else f"{len(names):,} images of {{}} are"
+        remedy = "remove these files" if self.form.template else "remove them from the file"
+        return f"{are.format(of)} not in {where} (first: {names[0]}); unpack the archive whole, or {remedy}"
+
     def cell(self, image_id: str) -> str:
         """Returns the file that has the boxes of an image; "" if no file has them."""
         if self.files is not None:
@@ -141,16 +177,22 @@ class BoxSource:
         given, problems = self._given(image_id, cell)
         size, name = (image.height, image.width), self.competition.name
         if not cell and self.competition.without_mask == "refuse":
-            where = self.form.template or " or ".join(self.form.files)
-            problems = [make_problem("boxes missing", where, f"no entry for {image_id!r}", competition=name)]
+            file = self.files and self._file_of(image_id)
+            where, found = (
+                (file, "no such file") if file else (" or ".join(self.form.files), f"no entry for {image_id!r}")
+            )
+            problems = [make_problem("boxes missing", where or self.form.template, found, competition=name)]
         if problems or 0 in size:  # problems of the image itself are reported elsewhere
             return Inspection(0, 0, None, tuple(problems))
         if given.size is not None and 0 not in given.size and given.size != size:
             found = f"{image_id}: annotated at {given.size[1]}x{given.size[0]}, but its image is {size[1]}x{size[0]}"
             return Inspection(0, 0, None, (make_problem("boxes of another size", cell, found),))
+        if np.isfinite(given.numbers).any():
+            self._farthest[image_id] = float(np.nanmax(given.numbers[:, 2:]))
         checked = check_boxes(given, self.indices, self.others, size, self.is_normalised)
         faults = [fault for fault in checked.faults if self.form.bad_boxes == "refuse" or fault.kind not in SKIPPED]
-        problems = [make_problem(fault.kind, cell, f"{image_id}, {fault.found}", competition=name) for fault in faults]
+        facts = {"competition": name} | self._advice
+        problems = [make_problem(fault.kind, cell, f"{image_id}, {fault.found}", **facts) for fault in faults]
         self._checked[image_id] = checked._replace(boxes=checked.boxes.keep([]))
         counts: BoxCounts = count_boxes(checked.boxes, self.competition.num_classes)
         return Inspection(0, 0, counts, tuple(problems))
@@ -254,3 +296,13 @@ def _read_tables(
 def boxes_of(run: Run, folder: Path) -> BoxSource:
     """Returns the boxes of a run's competition, read as `prepare` found."""
     return BoxSource(run.loaded.competition, folder, read_json(run.paths / LABELS))
+
+
+def _folder_of(template: str) -> str:
+    """Returns the folder of the images of a template, for messages.
+
+    >>> _folder_of("train/images/{id}.png"), _folder_of("{id}.jpg")
+    ('train/images', "the competition's folder")
+    """
+    known = template[: match.start()] if (match := FIELD.search(template)) else template
+    return known.rpartition("/")[0] or "the competition's folder"

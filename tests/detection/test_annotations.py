@@ -252,7 +252,8 @@ VOC_BREAKS = {
 
 def test_the_breaks_cover_the_kinds_of_problems_of_boxes():
     covered = FAULTS | {kind for kind, _ in (*COCO_BREAKS.values(), *VOC_BREAKS.values())}
-    elsewhere = {"file of boxes missing", "boxes of two images"}  # below, and in test_box_source.py
+    # Below, and in test_box_source.py.
+    elsewhere = {"file of boxes missing", "boxes of two images", "boxes in fractions"}
     assert covered | elsewhere == set(BOX_KINDS)
 
 
@@ -350,4 +351,6 @@ def test_an_image_that_its_exif_tag_turns_is_refused_beside_its_boxes(tmp_path):
     (tmp_path / "images/c.png").unlink()
     made = competition(FORMS["coco"], train_csv="train.csv")
     (tmp_path / "train.csv").write_text("ImageID\na\nb\nc\n")
-    assert kinds(prepared(made, tmp_path)[1]) == {"EXIF rotation", "image missing"}
+    problems = prepared(made, tmp_path)[1]
+    assert kinds(problems) == {"EXIF rotation", "image missing"}
+    assert any("the boxes still fit" in problem.fix for problem in problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,9 @@ def test_an_image_without_a_file_is_refused_empty_or_skipped_as_the_competition_
     write(tmp_path, kind, LABELLED)
     (tmp_path / FORMS[kind].template.format(id="b")).unlink()
     _, problems, _ = prepared(competition(FORMS[kind]), tmp_path)
-    assert [problem.kind for problem in problems] == ["boxes missing"]
+    assert [(one.kind, one.file, one.found) for one in problems] == [
+        ("boxes missing", FORMS[kind].template.format(id="b"), "no such file")
+    ]
     catalog, problems, source = prepared(competition(FORMS[kind], without_mask="empty"), tmp_path)
     assert problems == [] and len(source.read(row_of(catalog, "b")).classes) == 0
     catalog, problems, _ = prepared(competition(FORMS[kind], without_mask="skip"), tmp_path)
@@ -57,6 +60,49 @@ def test_boxes_of_images_that_are_in_no_list_are_a_notice(kind, tmp_path):
         for text in source.notices
         if text.startswith("annotated images that are not used, as no list has them: 1 (first: ")
     ]
+
+
+@pytest.mark.parametrize(("kind", "of"), [("coco", "train.json"), ("yolo", "labels/{id}.txt"), ("xyxy", "boxes.csv")])
+def test_annotated_images_that_the_folder_lacks_are_counted_where_there_is_no_list(kind, of, tmp_path):
+    write(tmp_path, kind, LABELLED)
+    (tmp_path / "images/b.png").unlink()
+    _, problems, source = prepared(competition(FORMS[kind]), tmp_path)
+    (text,) = (text for text in source.notices if "unpack" in text)
+    first = "b.png" if kind == "coco" else "b"
+    assert problems == [] and text.startswith(f"1 image of {of} is not in images (first: {first}); unpack the archive")
+    assert not any("no list" in text for text in source.notices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [("xyxy", "set NORMALISED: true under BOXES"), ("coco", "COCO counts pixels"), ("voc", "VOC counts pixels")],
+)
+def test_boxes_that_all_lie_in_the_first_pixels_are_refused_as_fractions(kind, remedy, tmp_path):
+    boxes = {image_id: [One("car", 0.1, 0.2, 0.3, 0.6), One("tree", 0, 0, 1, 1)] for image_id in "ab"}
+    write(tmp_path, kind, boxes)
+    _, problems, _ = prepared(competition(FORMS[kind]), tmp_path)
+    assert [problem.kind for problem in problems] == ["boxes in fractions"] and remedy in problems[0].fix
+    write(tmp_path, kind, boxes | {"b": [One("car", 1, 1, 2, 2)]})  # a single box elsewhere is a doubt
+    assert prepared(competition(FORMS[kind]), tmp_path)[1] == []
+
+
+def test_the_remedy_of_fractions_in_a_csv_works(tmp_path):
+    write(tmp_path, "xyxy", {"a": [One("car", 0.25, 0.5, 0.75, 1)]})
+    catalog, problems, source = prepared(competition(replace(FORMS["xyxy"], normalised=True)), tmp_path)
+    assert problems == [] and source.read(nth(catalog, 0)).xyxy.tolist() == [[20, 30, 60, 60]]
+
+
+def test_the_advice_on_yolo_files_is_about_yolo_files_and_works(tmp_path):
+    write(tmp_path, "yolo", {"a": [One("car", 0, 0, 9, 9)], "b": []})
+    (tmp_path / "labels/b.txt").write_text("3 0.5 0.5 0.1 0.1\n0 40 30 10 10\n")
+    unknown, outside = prepared(competition(FORMS["yolo"]), tmp_path)[1]
+    assert unknown.expected == "the index of a class in CLASSES: 0 to 2"
+    assert "under NAMES of BOXES, as car: ['0'], tree: ['1'], ..." in unknown.fix and "LABELS" not in unknown.fix
+    assert "not in pixels" in outside.fix and "ORDER" not in outside.fix and "NORMALISED" not in outside.fix
+    (tmp_path / "labels/b.txt").write_text("3 0.5 0.5 0.1 0.1\n")
+    names = {"car": ("0",), "tree": ("1",), "red bike": ("2",), "ignore": "others"}
+    _, problems, source = prepared(competition(replace(FORMS["yolo"], names=names)), tmp_path)
+    assert problems == [] and next(iter(source.notices)) == "boxes dropped by BOXES.NAMES: 1 (first: b)"
 
 
 def test_one_name_for_two_images_is_refused(tmp_path):
