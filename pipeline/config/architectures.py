@@ -12,12 +12,14 @@ import importlib.util
 import re
 from pathlib import Path
 
-from pipeline.wording import nearest
+from pipeline.wording import did_you_mean, nearest
 
 LIBRARY = "segmentation_models_pytorch"
 OURS = ("DeepLabV2", "PlainUnet")
 # Networks that find boxes, and the losses that each is trained by.
 DETECTORS = {"RetinaNet": ("sigmoid_focal", "smooth_l1"), "YOLOX": ("iou", "conf", "cls", "l1")}
+# MODEL.ENCODER.NAME of YOLOX: its own backbones, by the names of the published files.
+YOLOX_BACKBONES = ("yolox_nano", "yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "yolox_x")
 NO_ENCODER = "none"  # MODEL.ENCODER.NAME of networks that have none of the library's
 OWN_CODE = re.compile(r"([A-Za-z0-9_-]+\.py):([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -73,7 +75,17 @@ def why_encoder_does_not_fit(name: str, encoder: str, weights: str | None) -> st
 
     >>> why_encoder_does_not_fit("PlainUnet", "resnet18", None)
     'PlainUnet has no encoder of the library; set MODEL.ENCODER.NAME: none and MODEL.ENCODER.WEIGHTS: null'
+    >>> why_encoder_does_not_fit("Unet", "yolox_s", None)
+    'yolox_s is a backbone of MODEL.NAME: YOLOX, found Unet; write for example resnet18'
     """
+    if name == "YOLOX":
+        own = f"YOLOX has backbones of its own: {', '.join(YOLOX_BACKBONES)}"
+        return (
+            None if encoder in YOLOX_BACKBONES else f"found {encoder!r}; {did_you_mean(encoder, YOLOX_BACKBONES, own)}"
+        )
+    if encoder in YOLOX_BACKBONES:
+        own = "set that, or for example resnet50" if name in DETECTORS else "write for example resnet18"
+        return f"{encoder} is a backbone of MODEL.NAME: YOLOX, found {name}; {own}"
     if name == "PlainUnet" or own_code(name):
         if encoder != NO_ENCODER or weights is not None:
             remedy = "set MODEL.ENCODER.NAME: none and MODEL.ENCODER.WEIGHTS: null"

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from pipeline.config.architectures import DETECTORS
 from pipeline.config.competition import Competition
+from pipeline.config.detector_options import OPTIONS, option_problems
 from pipeline.config.loss_mix import OF_BOXES, parse_mix, term_parts
 from pipeline.config.plan import Phase, given_mixes
 from pipeline.config.schema import Config, Detections, Ensemble
@@ -85,6 +86,8 @@ def _of_ensemble(ensemble: Ensemble) -> Problems:
 
 
 def _of_boxes(config: Config) -> Problems:
+    if config.model.name in OPTIONS:  # any other one is refused elsewhere
+        yield from option_problems(config.model)
     augmentation = config.datasets.augmentation
     for name in ("cut_mix", "class_mix"):
         if getattr(augmentation, name).enable:

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.config.detector_options import options_of
 from pipeline.config.schema import Model
-from pipeline.detection.anchors import anchor_coverage, options_of
+from pipeline.detection.anchors import anchor_coverage, is_thin
 from pipeline.detection.boxes import areas
 from pipeline.detection.geometry import scaled
 from pipeline.detection.networks import seen_size
@@ -91,13 +92,17 @@ def fit_facts(best_N: np.ndarray, classes_N: np.ndarray, classes: Sequence[str])
 
 
 def _remedy(groups: Sequence[Group], model: Model, without: float) -> str:
-    """Returns which setting gives more boxes an anchor: other sizes or, if these do not help, other ratios."""
+    """Returns which setting gives more boxes an anchor: other sizes or, if these do not help, ratios, or both."""
     xyxy_N4 = np.concatenate([xyxy for xyxy, _, _ in groups])
     smallest = max(LEAST_SIZE, round(float(np.percentile(np.sqrt(areas(xyxy_N4)), SMALLEST))))
     sizes = [smallest * 2**level for level in range(len(options_of(model).anchor_sizes))]
-    other = replace(model, options={**model.options, "ANCHOR_SIZES": sizes})
-    if float((best_ious(groups, other) < LEAST_IOU).mean()) < without:
-        return f"set for example MODEL.OPTIONS.ANCHOR_SIZES: {sizes}"
     sides_N2 = np.maximum(xyxy_N4[:, 2:] - xyxy_N4[:, :2], 1e-6)
-    ratios = np.percentile(sides_N2[:, 1] / sides_N2[:, 0], (10, 50, 90))
-    return f"set for example MODEL.OPTIONS.RATIOS: [{', '.join(f'{ratio:.2g}' for ratio in ratios)}]"
+    shares = np.percentile(sides_N2[:, 1] / sides_N2[:, 0], (10, 50, 90))
+    ratios = list(dict.fromkeys(float(f"{ratio:.2g}") for ratio in shares))
+    for tried in ({"ANCHOR_SIZES": sizes}, {"RATIOS": ratios}, {"ANCHOR_SIZES": sizes, "RATIOS": ratios}):
+        given = {key: value for key, value in model.options.items() if key.upper() not in tried}
+        other = replace(model, options=given | tried)
+        if not is_thin(options_of(other)) and float((best_ious(groups, other) < LEAST_IOU).mean()) < without:
+            settings = " and ".join(f"MODEL.OPTIONS.{key}: {value}" for key, value in tried.items())
+            return f"set for example {settings}"
+    return f"ANCHOR_SIZES {sizes} and RATIOS {ratios}, which follow from the boxes, are not better"

@@ -6,59 +6,21 @@ Letters: N boxes, A anchors, S shapes of anchors at a position, L levels.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from pipeline.config.plain_yaml import Range
-from pipeline.config.ranges import Count, Positive
+from pipeline.config.detector_options import RetinaNetOptions, options_of
 from pipeline.config.schema import Model
-from pipeline.detection.options import read_options
 from pipeline.detection.pyramid import STRIDES, grids_of
 from pipeline.errors import UserError
 
 
-@dataclass(frozen=True)
-class RetinaNetOptions:
-    """MODEL.OPTIONS of RetinaNet; the defaults are the paper's.
-
-    Attributes:
-        channels: of every level of the pyramid, and of the heads.
-        convolutions: of each head, before its output layer.
-        prior: probability of every class at every anchor before training. With a small value, the many anchors without
-            an object do not dominate the first steps.
-        scales: anchor sizes per octave; with 3, the sizes of a level are multiplied by 1, 2^(1/3) and 2^(2/3).
-        ratios: height to width of anchors.
-        anchor_sizes: the smallest anchors of P3 to P7, the roots of their areas, in pixels.
-    """
-
-    channels: Count = 256
-    convolutions: Annotated[int, Range(least=0, most=16)] = 4
-    prior: Annotated[float, Range(above=0, most=0.99)] = 0.01
-    scales: Annotated[int, Range(least=1, most=8)] = 3
-    ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
-    anchor_sizes: tuple[Positive, Positive, Positive, Positive, Positive] = (32.0, 64.0, 128.0, 256.0, 512.0)
-
-    @property
-    def num_shapes(self) -> int:
-        """Anchors at each position."""
-        return self.scales * len(self.ratios)
-
-
-def options_of(model: Model) -> RetinaNetOptions:
-    """Returns the options of RetinaNet that MODEL.OPTIONS gives.
-
-    Raises:
-        UserError: an unknown option, or a wrong value.
-    """
-    options = read_options(RetinaNetOptions, model.options, model.name)
-    if not options.ratios:
-        raise UserError("MODEL.OPTIONS.RATIOS: found an empty list, expected at least one ratio, for example [1]")
-    return options
+def is_thin(options: RetinaNetOptions) -> bool:
+    """Returns whether the width or height of an anchor is rounded to 0, so that no box can be compared with it."""
+    return any(shapes_S2.min() == 0 for shapes_S2 in _shapes(options))
 
 
 def refuse_thin_anchors(options: RetinaNetOptions) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from pipeline.detection.anchors import cells_of, options_of
+from pipeline.config.detector_options import options_of
+from pipeline.detection.anchors import cells_of
 from pipeline.detection.dense import Dense
 from pipeline.detection.networks import ANY_SIZE
 from pipeline.detection.predict import Predictor

@@ -20,8 +20,9 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 from torchvision.ops import Conv2dNormActivation, box_iou, sigmoid_focal_loss
 
+from pipeline.config.detector_options import RetinaNetOptions, options_of
 from pipeline.config.schema import Model
-from pipeline.detection.anchors import RetinaNetOptions, anchors_of, options_of, refuse_thin_anchors
+from pipeline.detection.anchors import anchors_of, refuse_thin_anchors
 from pipeline.detection.dense import BoxTargets, Dense, Detector, Terms, in_crowds
 from pipeline.detection.pyramid import NUM_ENCODED, STRIDES, Pyramid, make_encoder
 from pipeline.training.ranks import group

@@ -11,37 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plain_yaml import Range
+from pipeline.config.detector_options import options_of
 from pipeline.config.schema import Model
 from pipeline.detection.dense import Dense, Detector
-from pipeline.detection.options import read_options
-from pipeline.detection.yolox_blocks import SIZES, Activation, ConvNorm, CspDarknet, Pafpn, Shape, conv3x3
+from pipeline.detection.yolox_blocks import SIZES, ConvNorm, CspDarknet, Pafpn, Shape, conv3x3
 from pipeline.detection.yolox_boxes import STRIDES, decode_boxes, positions_of, to_corners
 from pipeline.detection.yolox_losses import TERMS, losses
 from pipeline.detection.yolox_weights import load_yolox
-from pipeline.errors import UserError
 from pipeline.training.encoder import Scaling
-from pipeline.wording import did_you_mean
-
-
-@dataclass(frozen=True)
-class YoloxOptions:
-    """MODEL.OPTIONS of YOLOX.
-
-    Attributes:
-        prior: probability of every class and of an object at every position before training.
-        activation: after every convolution; the published weights are for `silu`.
-    """
-
-    prior: Annotated[float, Range(above=0, most=0.99)] = 0.01
-    activation: Activation = "silu"
 
 
 class YoloxHead(nn.Module):
@@ -113,12 +95,9 @@ def build(model: Model, num_classes: int, num_channels: int) -> YoloxNetwork:
         num_channels: of the images.
 
     Raises:
-        UserError: an unknown option, a wrong value of an option, or an encoder.
+        UserError: an unknown option, or a wrong value of an option.
     """
-    if model.encoder.name not in SIZES:
-        hint = did_you_mean(model.encoder.name, SIZES, f"YOLOX has backbones of its own: {', '.join(SIZES)}")
-        raise UserError(f"MODEL.ENCODER.NAME: found {model.encoder.name!r}; {hint}")
-    options = read_options(YoloxOptions, model.options, "YOLOX")
+    options = options_of(model)
     shape = SIZES[model.encoder.name]._replace(activation=options.activation)
     return YoloxNetwork(shape, num_classes, num_channels, options.prior)
 

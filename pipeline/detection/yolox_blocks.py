@@ -8,13 +8,14 @@ published weights (https://github.com/Megvii-BaseDetection/YOLOX, Apache-2.0).
 from __future__ import annotations
 
 import functools
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-Activation = Literal["silu", "relu", "lrelu"]
+from pipeline.config.detector_options import Activation
+
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "lrelu": functools.partial(nn.LeakyReLU, 0.1)}
 NORM_EPS, NORM_MOMENTUM = 1e-3, 0.03  # of every batch norm; PyTorch's own are 1e-5 and 0.1
 POOLS = (5, 9, 13)  # kernels of spatial pyramid pooling

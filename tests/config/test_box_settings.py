@@ -7,7 +7,9 @@ import re
 import pytest
 import yaml
 
+from pipeline.config.architectures import YOLOX_BACKBONES
 from pipeline.config.load import load
+from pipeline.detection.yolox_blocks import SIZES
 from pipeline.errors import UserError
 
 AUGMENTATION = "DATASETS.AUGMENTATION"
@@ -29,6 +31,12 @@ OF_BOXES = {
     "PREDICT.MODE=window": "images above IMAGE.WHOLE_PX are always cut into windows",
     "PREDICT.TTA_SPACE=logits": "the boxes of all copies are fused; set probs",
     "PSEUDO.TEACHER=BccdY": "PSEUDO.TEACHER: is only for masks, but the labels are boxes; remove it",
+    "MODEL.ENCODER.NAME=yolox_s": "yolox_s is a backbone of MODEL.NAME: YOLOX, found RetinaNet; set that, or for "
+    "example resnet50",
+    "MODEL.OPTIONS.PRIORS=0.01": "MODEL.OPTIONS.PRIORS: RetinaNet has no such option; did you mean PRIOR?",
+    "MODEL.OPTIONS.PRIOR=0": "MODEL.OPTIONS.PRIOR: 0.0 is outside the allowed range",
+    "MODEL.OPTIONS.ANCHOR_SIZES=[8, 16]": "MODEL.OPTIONS.ANCHOR_SIZES: found a list of 2, expected a list of 5",
+    "MODEL.OPTIONS.RATIOS=[]": "MODEL.OPTIONS.RATIOS: found an empty list, expected at least one ratio",
     "DECODE.OFFSETS=fitted": "DECODE.OFFSETS: is only for masks, but the labels are boxes; set none",
     "DECODE.OBJECTS=fitted": "DECODE.OBJECTS",
     "DECODE.COMPONENTS=fitted": "DECODE.COMPONENTS: is only for masks, but the labels are boxes; set none",
@@ -108,3 +116,14 @@ def test_methods_of_boxes_are_refused_of_classes_of_pixels(configs, method):
 def test_the_losses_of_the_other_network_are_named():
     with pytest.raises(UserError, match=r"YOLOX has iou, conf, cls, l1; write for example '5 iou \+ 1 conf"):
         load("BccdY", ("LOSS_FN.MIX=1 sigmoid_focal",))
+
+
+def test_the_backbones_of_yolox_are_its_own():
+    assert tuple(SIZES) == YOLOX_BACKBONES
+    for name, hint in (("yolo_nano", "did you mean yolox_nano?"), ("resnet18", "YOLOX has backbones of its own: ")):
+        with pytest.raises(UserError, match=re.escape(f"MODEL.ENCODER.NAME: found {name!r}; {hint}")):
+            load("BccdY", (f"MODEL.ENCODER.NAME={name}",))
+    with pytest.raises(
+        UserError, match=r"MODEL\.OPTIONS\.CHANNELS: YOLOX has no such option; it has PRIOR, ACTIVATION"
+    ):
+        load("BccdY", ("MODEL.OPTIONS.CHANNELS=64",))

@@ -94,7 +94,25 @@ def test_boxes_of_another_shape_than_all_anchors_bring_other_ratios(tmp_path):
     wide = make_boxes([[10, 10 + 20 * row, 300, 20 + 20 * row] for row in range(10)], [0] * 10)
     run = run_with(tmp_path, model_of(RATIOS=(1,), ANCHOR_SIZES=(53, 106, 212, 424, 848)))
     check_anchors(run, Samples(wide))
-    assert run.lines[0].endswith("set for example MODEL.OPTIONS.RATIOS: [0.034, 0.034, 0.034]")
+    assert run.lines[0].endswith("set for example MODEL.OPTIONS.RATIOS: [0.034]")
+
+
+def test_nothing_is_proposed_that_does_not_help(tmp_path):
+    run = run_with(tmp_path, model_of())
+    check_anchors(run, Samples(squares(1)))  # smaller than any anchor that is proposed, and square
+    assert run.lines[0].endswith(
+        "ANCHOR_SIZES [4, 8, 16, 32, 64] and RATIOS [1.0], which follow from the boxes, are not better"
+    )
+
+
+def test_sizes_and_ratios_are_proposed_together_where_neither_helps_alone(tmp_path):
+    wide = make_boxes([[10, 10 + 20 * row, 74, 14 + 20 * row] for row in range(10)], [0] * 10)  # 64 x 4
+    model = model_of(RATIOS=(1,), ANCHOR_SIZES=(100, 200, 300, 400, 500))
+    check_anchors(run := run_with(tmp_path, model), Samples(wide))
+    proposed = "MODEL.OPTIONS.ANCHOR_SIZES: [16, 32, 64, 128, 256] and MODEL.OPTIONS.RATIOS: [0.062]"
+    assert run.lines[0].endswith(f"set for example {proposed}")
+    better = model_of(RATIOS=(0.062,), ANCHOR_SIZES=(16, 32, 64, 128, 256))
+    assert (best_ious(seen_boxes(Samples(wide), 1.0), better) >= 0.5).any()
 
 
 def test_networks_without_anchors_get_nothing_and_lose_what_was_there(tmp_path):

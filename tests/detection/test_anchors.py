@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import _default_anchorgen
 
+from pipeline.config.detector_options import options_of
 from pipeline.config.schema import Encoder, Model
-from pipeline.detection.anchors import anchor_coverage, anchors_of, options_of
+from pipeline.detection.anchors import anchor_coverage, anchors_of
 from pipeline.detection.boxes import ious
 from pipeline.detection.pyramid import STRIDES, grids_of
 from pipeline.detection.retinanet import build

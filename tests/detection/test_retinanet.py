@@ -14,8 +14,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetinaNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from pipeline.config.detector_options import options_of
 from pipeline.config.schema import Encoder, Model
-from pipeline.detection.anchors import anchors_of, options_of
+from pipeline.detection.anchors import anchors_of
 from pipeline.detection.dense import BoxTargets, Dense
 from pipeline.detection.retinanet import CODER, RETINANET, assign, focal, smooth_l1
 

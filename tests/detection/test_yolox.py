@@ -218,10 +218,3 @@ def test_backbone_parts_can_be_frozen():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         YOLOX.build(yolox_model(**options), 2, 3)
-
-
-def test_an_encoder_is_refused():
-    model = yolox_model()
-    encoder = type(model.encoder)("resnet18", "RN18", None)
-    with pytest.raises(UserError, match=r"MODEL\.ENCODER\.NAME: found 'resnet18'; .*yolox_nano"):
-        YOLOX.build(type(model)("YOLOX", "YX", encoder), 2, 3)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from pipeline.config.detector_options import read_options
 from pipeline.config.ranges import Count, Share
-from pipeline.detection.options import read_options
 from pipeline.errors import UserError
 
 
