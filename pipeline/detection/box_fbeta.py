@@ -63,6 +63,24 @@ def box_fbeta(
     )
 
 
+def best_fbeta(
+    truth: Mapping[str, Boxes], detections: Mapping[str, Detections], num_classes: int, options: ScoreOptions
+) -> np.ndarray:
+    """Returns the F-beta of each class at its best score threshold, float64 (C,); NaN as in `box_fbeta`.
+
+    >>> from pipeline.detection.boxes import make_boxes, make_detections
+    >>> truth = {"a": make_boxes([[0, 0, 10, 10]], [0])}
+    >>> found = {"a": make_detections([[0, 0, 10, 10], [80, 0, 90, 9]], [0.9, 0.2], [0, 0])}
+    >>> best_fbeta(truth, found, 2, ScoreOptions())
+    array([ 1., nan])
+    """
+    check_images(truth, detections, num_classes)
+    parts_C = [hits_by_image(truth, detections, index, options.thresholds) for index in range(num_classes)]
+    is_known_C = np.array([not np.isnan(fbeta_of(tally(parts), options.beta)) for parts in parts_C])
+    best_C = [fbeta_curve(pooled(parts), options.beta).max(initial=0.0) for parts in parts_C]
+    return np.where(is_known_C, best_C, np.nan)
+
+
 def hits_by_image(
     truth: Mapping[str, Boxes], detections: Mapping[str, Detections], index: int, thresholds: Sequence[float]
 ) -> list[Hits]:

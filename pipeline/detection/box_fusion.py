@@ -17,8 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.detection.boxes import Boxes, Detections, make_detections
-from pipeline.detection.coco_scores import coco_scores
+from pipeline.detection.boxes import Detections, make_detections
 from pipeline.detection.hits import NOTHING_FOUND
 from pipeline.detection.suppression import nms
 
@@ -122,11 +121,9 @@ def nms_members(
 
 def fit_fusion_weights(
     members_by_image: Mapping[str, Sequence[Detections]],
-    truth: Mapping[str, Boxes],
-    class_names: Sequence[str],
+    score: Callable[[Mapping[str, Detections]], float],
     grid: Sequence[float] = GRID,
     ious: Sequence[float] = IOUS,
-    score: str = "ap",
 ) -> FusionFit:
     """Returns the weights and the IoU of `fuse` that reach the highest score on images.
 
@@ -136,13 +133,12 @@ def fit_fusion_weights(
 
     Args:
         members_by_image: for each image the detections of every member, in the same order.
-        truth: for each image its boxes; images without members' detections count as images where nothing was found.
+        score: the detections of all images to what is to be raised, such as `set_scores.own_score`; NaN where it is
+            undefined.
         grid: weights to try.
         ious: values to try.
-        score: one of `coco_scores.NUMBERS`.
 
     Raises:
-        UserError: as `coco_scores`.
         ValueError: images differ in their number of members, there is no member, or the score is undefined, as no
             image has a box.
     """
@@ -155,13 +151,13 @@ def fit_fusion_weights(
         key = (*(weight / sum(weights) for weight in weights), iou)  # a common factor changes no order of scores
         if key not in tried:
             fused = {name: fuse(members, weights, iou) for name, members in members_by_image.items()}
-            tried[key] = coco_scores(truth, fused, class_names).numbers[score]
+            tried[key] = score(fused)
         return tried[key]
 
     weights, iou = (1.0,) * lengths.pop(), IOU
     best = equal_score = measure(weights, iou)
     if np.isnan(best):
-        raise ValueError(f"{score} is undefined on these {len(truth)} images; expected images with such boxes")
+        raise ValueError(f"the score is undefined on these {len(members_by_image)} images; expected images with boxes")
     for _ in range(MOST_PASSES):
         before = best
         best, (weights, iou) = _best_of([(weights, value) for value in ious], measure, best, (weights, iou))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.detection.box_source import boxes_of
 from pipeline.detection.boxes import Boxes, Detections
 from pipeline.detection.coco_scores import image_ap
 from pipeline.detection.evaluation import evaluation_of
+from pipeline.detection.set_scores import own_score
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.intervals import assign_folds, group_numbers, interval
@@ -153,10 +155,12 @@ def fitted_recipe(
 ) -> tuple[Recipe, dict[str, Any]]:
     """Returns the recipe with fitted weights if these are better out of fold, else the equal one; and the facts.
 
-    For each fold, weights are fitted on the sequences of the other folds, and the gain is measured on the fold. Fitted
-    weights are adopted only if the whole interval of the gain is above 0.
+    For each fold, weights are fitted on the sequences of the other folds for the competition's score, and the gain in
+    the AP of single images is measured on the fold, as only this score has an interval. Fitted weights are adopted only
+    if the whole interval is above 0.
     """
     competition, most = run.loaded.competition, run.loaded.config.predict.detections.most
+    has_thresholds = run.loaded.config.decode.suppress == "fitted"
     everyone = [
         image_id for image_id in rows["id"] if len(members[image_id]) == len(run.loaded.config.ensemble.members)
     ]
@@ -169,8 +173,9 @@ def fitted_recipe(
     folds = assign_folds(groups, NUM_FOLDS)
 
     def fit(ids: Sequence[str]) -> Recipe:
-        own = {image_id: members[image_id] for image_id in ids}
-        found = fit_fusion_weights(own, {image_id: truth[image_id] for image_id in ids}, competition.class_names)
+        own, labels = ({image_id: of[image_id] for image_id in ids} for of in (members, truth))
+        score = partial(own_score, labels, competition=competition, has_thresholds=has_thresholds)
+        found = fit_fusion_weights(own, score)
         return Recipe("WBF", found.iou, tuple(normalised(found.weights)[:, 0].tolist()))
 
     def ap_with(recipes: Sequence[Recipe]) -> np.ndarray:

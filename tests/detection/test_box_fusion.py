@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from ensemble_boxes import ensemble_boxes_nms, weighted_boxes_fusion
@@ -188,27 +190,31 @@ def ensemble(
     return by_image, truth
 
 
+def score_of(truth: dict[str, Boxes], name: str = "ap") -> Callable[[dict[str, Detections]], float]:
+    return lambda found: coco_scores(truth, found, ["car", "dog"]).numbers[name]
+
+
 def test_the_search_lowers_the_weight_of_a_member_that_only_harms_and_its_score_is_what_they_reach():
     by_image, truth = ensemble(0, (0.03, 0.03, 0.15))
-    fit = fit_fusion_weights(by_image, truth, ["car", "dog"])
+    fit = fit_fusion_weights(by_image, score_of(truth))
     assert fit.weights[2] < min(fit.weights[:2]) and fit.score > fit.equal_score + 0.01
     fused = {name: fuse(members, fit.weights, fit.iou) for name, members in by_image.items()}
     assert coco_scores(truth, fused, ["car", "dog"]).numbers["ap"] == fit.score
     plain = {name: fuse(members) for name, members in by_image.items()}
     assert coco_scores(truth, plain, ["car", "dog"]).numbers["ap"] == fit.equal_score
-    assert fit == fit_fusion_weights(by_image, truth, ["car", "dog"])
+    assert fit == fit_fusion_weights(by_image, score_of(truth))
 
 
 def test_the_search_is_never_below_the_best_member_alone():
     by_image, truth = ensemble(5, (0.2, 0.2, 0.2, 0.02, 0.2))
-    fit = fit_fusion_weights(by_image, truth, ["car", "dog"], grid=(0.5, 1), ious=(0.45,))
+    fit = fit_fusion_weights(by_image, score_of(truth), grid=(0.5, 1), ious=(0.45,))
     best = {name: members[3] for name, members in by_image.items()}
     assert fit.equal_score < coco_scores(truth, best, ["car", "dog"]).numbers["ap"] <= fit.score + 1e-6
 
 
 def test_equal_weights_stay_where_nothing_gains():
     by_image, truth = ensemble(1, (0.0, 0.0, 0.0), num_images=4)
-    fit = fit_fusion_weights(by_image, truth, ["car", "dog"])
+    fit = fit_fusion_weights(by_image, score_of(truth))
     assert (fit.weights, fit.iou, fit.score) == ((1, 1, 1), 0.55, 1.0)
 
 
@@ -219,13 +225,13 @@ def test_the_values_that_a_search_tries_rise_and_have_the_equal_weights_and_the_
 
 def test_one_member_alone_is_searched_for_its_iou_only():
     by_image, truth = ensemble(4, (0.1,), num_images=3)
-    fit = fit_fusion_weights(by_image, truth, ["car", "dog"])
+    fit = fit_fusion_weights(by_image, score_of(truth))
     assert fit.weights == (1,) and fit.num_tried == len(IOUS)
 
 
 def test_a_search_for_ap50_uses_the_values_it_is_given():
     by_image, truth = ensemble(2, (0.1, 0.3), num_images=4)
-    fit = fit_fusion_weights(by_image, truth, ["car", "dog"], grid=(0, 1), ious=(0.4,), score="ap50")
+    fit = fit_fusion_weights(by_image, score_of(truth, "ap50"), grid=(0, 1), ious=(0.4,))
     assert set(fit.weights) <= {0, 1} and fit.iou in (0.4, 0.55) and fit.num_tried <= 6
     assert fit.score >= fit.equal_score
 
@@ -233,12 +239,12 @@ def test_a_search_for_ap50_uses_the_values_it_is_given():
 def test_a_search_is_refused_where_it_has_no_answer():
     by_image, truth = ensemble(3, (0.1, 0.1), num_images=2)
     with pytest.raises(UserError, match="no labels: 0"):
-        fit_fusion_weights(by_image, {"1": truth["1"]}, ["car", "dog"])
+        fit_fusion_weights(by_image, score_of({"1": truth["1"]}))
     with pytest.raises(ValueError, match="expected one number of members"):
-        fit_fusion_weights(by_image | {"1": by_image["1"][:1]}, truth, ["car", "dog"])
+        fit_fusion_weights(by_image | {"1": by_image["1"][:1]}, score_of(truth))
     with pytest.raises(ValueError, match="expected one number of members"):
-        fit_fusion_weights({}, truth, ["car", "dog"])
+        fit_fusion_weights({}, score_of(truth))
     with pytest.raises(ValueError, match="expected one number of members"):
-        fit_fusion_weights({"1": []}, truth, ["car", "dog"])
-    with pytest.raises(ValueError, match="ap is undefined on these 1 images"):
-        fit_fusion_weights({"1": by_image["1"]}, {"1": make_boxes([], [])}, ["car", "dog"])
+        fit_fusion_weights({"1": []}, score_of(truth))
+    with pytest.raises(ValueError, match="the score is undefined on these 1 images"):
+        fit_fusion_weights({"1": by_image["1"]}, score_of({"1": make_boxes([], [])}))

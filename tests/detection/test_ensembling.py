@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.load import load
+from pipeline.config.load import load, load_competition
 from pipeline.detection import ensembling
-from pipeline.detection.box_fusion import fuse, nms_members
-from pipeline.detection.boxes import Detections, make_detections
+from pipeline.detection.box_fusion import FusionFit, fuse, nms_members
+from pipeline.detection.boxes import Detections, make_boxes, make_detections
 from pipeline.detection.ensembling import Recipe, check_members, combine, evaluate_ensemble, for_members, found_recipe
+from pipeline.detection.set_scores import own_score
 from pipeline.errors import UserError
 from pipeline.prediction.fewer_members import reduced
 from tests.detection.box_sets import SIZE, random_image
@@ -74,8 +76,9 @@ def noisy(rng: np.random.Generator, boxes, share: float) -> Detections:
 def ensemble(configs, monkeypatch):
     """(method, noises of two members) to the evaluation, the content of ensemble.json, and what was logged."""
 
-    def evaluate(how: str, noises: tuple[float, float], has_both: bool = True):
-        text = "BASE: base\nDATASETS: {COMPETITION: bccd}\nENSEMBLE: {MEMBERS: [BccdR, BccdY], "
+    def evaluate(how: str, noises: tuple[float, float], has_both: bool = True, score: str = "ap", suppress="none"):
+        text = f"BASE: base\nDATASETS: {{COMPETITION: bccd}}\nDECODE: {{SUPPRESS: {suppress}}}\n"
+        text += "ENSEMBLE: {MEMBERS: [BccdR, BccdY], "
         (configs / "Both.yaml").write_text(f"{text}{how}}}\n")
         rng, boxes, members, rows = np.random.default_rng(4), {}, {}, []
         for sequence, frame in np.ndindex(NUM_SEQUENCES, FRAMES):
@@ -86,7 +89,9 @@ def ensemble(configs, monkeypatch):
         held_out = {name: [0, 1] if has_both or index % 2 else [1] for index, name in enumerate(members)}
         monkeypatch.setattr(ensembling, "boxes_of", lambda run, folder: Truth(boxes))
         lines: list[str] = []
-        run = SimpleNamespace(loaded=load("Both", ()), log=lines.append)
+        loaded = load("Both", ())
+        loaded = replace(loaded, competition=replace(loaded.competition, score=score))
+        run = SimpleNamespace(loaded=loaded, log=lines.append)
 
         def make_each(name, make):
             return lambda image_id: make(image_id, [members[image_id][number] for number in held_out[image_id]])
@@ -121,6 +126,34 @@ def test_fitted_weights_are_not_adopted_where_members_are_alike(ensemble):
     _, content, lines = ensemble("METHOD: WBF, WEIGHTS: fitted", (0.08, 0.08))
     assert content["fit"]["kind"] == "equal" or content["fit"]["gains"]["member"]["low"] > 0
     assert ("not adopted" in lines[0]) == (content["weights"] is None)
+
+
+@pytest.mark.parametrize(("score", "suppress"), [("ap50", "none"), ("box_fbeta", "none"), ("box_fbeta", "fitted")])
+def test_weights_are_fitted_for_the_competitions_score(ensemble, monkeypatch, score, suppress):
+    measured = []
+
+    def fit(members, measure):
+        measured.append(measure({}))
+        return FusionFit((1.0, 1.0), 0.55, 1.0, 1.0, 1)
+
+    def measure_own(truth, found, competition, has_thresholds):
+        return competition.score, has_thresholds, len(truth)
+
+    monkeypatch.setattr(ensembling, "fit_fusion_weights", fit)
+    monkeypatch.setattr(ensembling, "own_score", measure_own)
+    *_, lines = ensemble("METHOD: WBF, WEIGHTS: fitted", (0.05, 0.05), score=score, suppress=suppress)
+    assert len(measured) > 1 and {own[:2] for own in measured} == {(score, suppress == "fitted")}
+    assert "AP of single images" in lines[0]  # by which they are adopted or not
+
+
+def test_the_competitions_own_score_is_a_mean_over_the_scored_classes():
+    truth = {"a": make_boxes([[0, 0, 10, 10], [50, 0, 60, 10]], [0, 1])}
+    found = {"a": make_detections([[0, 0, 10, 6.2], [50, 0, 60, 10], [80, 0, 90, 9]], [0.9, 0.8, 0.1], [0, 1, 1])}
+    bccd = load_competition("bccd")
+    own = {name: own_score(truth, found, replace(bccd, score=name)) for name in ("ap", "ap50", "ap75", "box_fbeta")}
+    assert own == pytest.approx({"ap": (0.3 + 1) / 2, "ap50": 1, "ap75": 0.5, "box_fbeta": (0.3 + 2 / 3) / 2}, abs=1e-6)
+    best = own_score(truth, found, replace(bccd, score="box_fbeta"), has_thresholds=True)
+    assert best == pytest.approx((0.3 + 1) / 2)
 
 
 def test_images_that_one_member_was_trained_on_are_combined_without_it(ensemble):
