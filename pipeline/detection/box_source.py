@@ -29,8 +29,8 @@ from pipeline.detection.annotations.table import Annotated, Table, annotated, pa
 from pipeline.detection.annotations.voc import read_voc
 from pipeline.detection.annotations.yolo_text import read_yolo
 from pipeline.detection.box_checks import SKIPPED, Checked, advice_of, check_boxes, class_indices
-from pipeline.detection.boxes import Boxes
-from pipeline.detection.labels import BoxCounts, count_boxes
+from pipeline.detection.boxes import Boxes, areas
+from pipeline.detection.labels import BoxCounts, count_boxes, size_words
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import sha256_file, stamp_of
@@ -75,6 +75,9 @@ class BoxSource:
         self._checked: dict[str, Checked] = {}  # of inspected images, without their boxes
         self._entries: dict[tuple[str, str], list[str]] = {}  # images by (file, what it calls them)
         self._farthest: dict[str, float] = {}  # of inspected images: the farthest right or bottom of a box, as written
+        self._sides: dict[
+            str, np.ndarray
+        ] = {}  # of inspected images: the root of the area of each box, crowds left out
         self._inspected: set[str] = set()
 
     @property
@@ -103,7 +106,7 @@ class BoxSource:
 
     @property
     def notices(self) -> Iterator[str]:
-        """What is unusual but not wrong, a sentence each, after images were inspected."""
+        """What is unusual but not wrong, and last how large boxes are, a sentence each, after images were inspected."""
         checked = dict(sorted(self._checked.items()))
         yield from self._skipped(checked)
         for name, text in (
@@ -125,6 +128,10 @@ class BoxSource:
             yield self._absent_words(absent)
         if others := [name for name in unused if name not in set(absent)]:
             yield f"annotated images that are not used, as no list has them: {len(others):,} (first: {others[0]})"
+
+        sides_N = np.concatenate([np.zeros(0, np.float32), *(own for _, own in sorted(self._sides.items()))])
+        if len(sides_N):
+            yield size_words(sides_N)
 
     def _skipped(self, checked: Mapping[str, Checked]) -> Iterator[str]:
         if self.form.bad_boxes != "skip":
@@ -193,6 +200,7 @@ class BoxSource:
         faults = [fault for fault in checked.faults if self.form.bad_boxes == "refuse" or fault.kind not in SKIPPED]
         facts = {"competition": name} | self._advice
         problems = [make_problem(fault.kind, cell, f"{image_id}, {fault.found}", **facts) for fault in faults]
+        self._sides[image_id] = np.sqrt(areas(checked.boxes.xyxy[~checked.boxes.is_crowd]))
         self._checked[image_id] = checked._replace(boxes=checked.boxes.keep([]))
         counts: BoxCounts = count_boxes(checked.boxes, self.competition.num_classes)
         return Inspection(0, 0, counts, tuple(problems))

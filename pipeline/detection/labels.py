@@ -49,6 +49,18 @@ def count_boxes(boxes: Boxes, num_classes: int) -> BoxCounts:
     return BoxCounts(by_size, int(boxes.is_crowd.sum()))
 
 
+def size_words(sides_N: np.ndarray) -> str:
+    """Returns how large boxes are, in words, from the roots of their areas in pixels.
+
+    >>> size_words(np.array([10.0, 20.0, 50.0, 100.0]))
+    'boxes by size: 50 % small (below 32x32 px), 25 % medium, 25 % large (96x96 px or more); median side 35 px'
+    """
+    counts = np.bincount(np.digitize(sides_N**2, (MEDIUM, LARGE)), minlength=len(SIZES))
+    small, medium, large = (f"{share:.0f} %" for share in 100 * counts / len(sides_N))
+    sizes = f"{small} small (below 32x32 px), {medium} medium, {large} large (96x96 px or more)"
+    return f"boxes by size: {sizes}; median side {np.median(sides_N):.3g} px"
+
+
 def find_box_facts(competition: Competition, folder: Path) -> dict[str, Any]:
     """Returns nothing: BOXES describes completely how boxes are stored."""
     return {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pipeline.config.plan import Phase
 from pipeline.data.listed import is_capped
-from pipeline.report.boxes import anchors_part
+from pipeline.paths import CLASSES
+from pipeline.report.boxes import anchors_part, sizes_part
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.plots import draw_class_curves, draw_class_histogram, unit_of
-from pipeline.report.read import Columns, numbers, show_value, split_name
+from pipeline.report.read import Columns, numbers, read_columns, show_value, split_name
 from pipeline.report.record import Record
 from pipeline.scores import KINDS, label_of, per_image_score
 from pipeline.training.state import when
@@ -127,7 +128,8 @@ def data_section(record: Record) -> Html:
         counts = tag(
             "p", f"{counts}, {quantity(record.num_sequences, 'sequence')}." if record.num_sequences else f"{counts}."
         )
-        histograms = join(counts, tag("div", *drawn, class_="pair"))
+        sizes = sizes_part(read_columns(record.folder / CLASSES))
+        histograms = join(counts, tag("div", *drawn, class_="pair"), sizes)
     if not record.loaded.config.datasets.augmentation.tile.enable:
         grids = tag("p", "Whole images: this experiment cuts no tiles (TILE.ENABLE: false).")
     elif record.grids:

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.report.box_plots import anchor_words, draw_anchor_fit, draw_box_confusion, draw_precision
 from pipeline.report.markup import Html, bar, digits, join, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts
-from pipeline.report.read import percent
+from pipeline.report.read import Columns, percent
 from pipeline.report.record import Record
 
 # COCO's twelve numbers in their order: the head of each column, and the name in metrics.json.
@@ -94,7 +94,6 @@ def _errors(facts: Mapping[str, Any]) -> Html:
     rows = [
         (join(kind, tag("small", f": {words[kind]}") if kind in words else None), *(f"{count:,}" for count in counts))
         for kind, counts in facts["errors"].items()
-        if kind == "hit" or any(counts)
     ]
     note = (
         "Predicted boxes are counted under their predicted class, missed boxes under their labelled class. Predicted "
@@ -102,6 +101,20 @@ def _errors(facts: Mapping[str, Any]) -> Html:
         "(Bolya et al. 2020)."
     )
     return join(table(("kind", *facts["classes"]), rows, "Boxes by kind"), tag("p", note, class_="note"))
+
+
+def sizes_part(columns: Columns | None) -> Html | None:
+    """Returns a table of the labelled boxes by class and size, from the columns of classes.csv; None of masks."""
+    if columns is None or not {"boxes", *SIZES} <= columns.keys():
+        return None
+    cells = zip(*(columns[name] for name in ("boxes", *SIZES)), strict=True)
+    rows = [
+        (name, *(f"{int(count):,}" for count in counts)) for name, counts in zip(columns["name"], cells, strict=True)
+    ]
+    note = (
+        "A small box has less than 32² pixels, a large one 96² or more. Regions labelled as many objects are left out."
+    )
+    return join(table(("class", "boxes", *SIZES), rows, "Labelled boxes by size"), tag("p", note, class_="note"))
 
 
 def confusion_section(record: Record) -> Html | None:

@@ -137,7 +137,10 @@ def test_names_join_categories_and_leave_others_out(tmp_path):
     made = competition(BoxForm(nuscenes="image_annotations.json", names=names), classes=("car", "tree"))
     catalog, problems, source = prepared(made, tmp_path)
     assert problems == [] and source.read(nth(catalog, 0)).classes.tolist() == [0, 1]
-    assert list(source.notices) == ["boxes dropped by BOXES.NAMES: 1 (first: a)"]
+    assert list(source.notices) == [
+        "boxes dropped by BOXES.NAMES: 1 (first: a)",
+        "boxes by size: 100 % small (below 32x32 px), 0 % medium, 0 % large (96x96 px or more); median side 9 px",
+    ]
 
 
 def test_labels_stand_for_classes_in_any_letter_case(tmp_path):

@@ -36,6 +36,7 @@ def test_it_writes_what_later_stages_read_and_is_skipped_until_a_box_changes(fol
     output = capsys.readouterr().out
     assert "note: no image has a box of red bike; the network cannot learn these classes" in output
     assert "8 training images, 2 validation images" in output
+    assert "note: boxes by size: 0 % small (below 32x32 px), 100 % medium, 0 % large (96x96 px or more); " in output
     paths = run_paths(load(WORDS[0], WORDS[2:]).run)
     assert read_columns(paths / TRAIN_CATALOG)["mask"] == ["train.json"] * 10
     assert [row.amount for row in read_classes(paths / CLASSES)] == [5, 5, 0]

@@ -99,6 +99,7 @@ def test_the_page_has_what_boxes_are_scored_by(box_run):
     words = reader.words
     for text in ("COCO's average precision (AP)", "COCO's average recall (AR)", "both: another class, badly placed"):
         assert text in words
+    assert "ignored" in words, "kinds without a box are shown too"
     for name in ("RBC", "WBC"):
         assert f"of {name} are not found" in words
     assert "of predicted RBC hit no box of their own" in words
@@ -111,6 +112,7 @@ def test_no_word_of_the_page_is_about_pixels_of_classes_or_masks(box_run):
     assert settings and "mask" not in words and "wrong pixels" not in words and "everywhere" not in words
     assert "share of wrong boxes. Wrong boxes are labelled boxes without a hit" in words
     assert "40 images with a label." in words, "images without sequences have none to count"
+    assert "Labelled boxes by size class boxes small medium large RBC 100 1 2 3" in " ".join(words.split())
     assert "boxes, all" in words and "share of boxes" in words
 
 
