@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config.load import Loaded, load_competition, names
 from pipeline.config.load import load as load_anew
@@ -20,6 +21,8 @@ from pipeline.config.loss_mix import parse_mix, term_settings
 from pipeline.config.members import load_members
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.read import read_header
+from pipeline.task import Loss
+from pipeline.training.history import StepLog
 from pipeline.training.inputs import seed_of
 
 HERE = Path(__file__).parent
@@ -157,6 +160,22 @@ def test_a_yolox_sees_strong_augmentation_and_starts_from_cocos_weights():
     assert all(one.enable for one in strong)
     assert 32 * STEPS == 21_312  # the images of the header, with DROP_LAST
     assert config.dataloaders.train.drop_last
+
+
+def test_steps_csv_of_a_yolox_has_the_iterations_whose_losses_were_published(tmp_path):
+    every = load("ExpY01").config.runtime.log_steps
+    log = StepLog(tmp_path / "steps.csv", every, (), STEPS, 1, 0)
+    for step in range(1, 51):
+        log.add(1, step, 3e-4, Loss(torch.tensor(10.7), {}))
+    lines = (tmp_path / "steps.csv").read_text().splitlines()[1:]
+    assert {"1,1", "1,50"} <= {",".join(line.split(",")[:2]) for line in lines}
+
+
+def test_headers_name_how_batches_are_made_and_what_yolox_does_besides():
+    header = header_of("ExpR01")
+    name, path = re.search(r"`(\w+)` in (\S+\.py)", header).groups()
+    assert f"def {name}(" in (CONFIGS.parent / path).read_text()
+    assert "input size every 10 steps" in header_of("ExpY01") and "grey (114)" in header_of("ExpY01")
 
 
 def test_the_header_of_a_yolox_has_each_published_loss(shared):
