@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 from tqdm import tqdm
 
+from pipeline.config.architectures import YOLOX_BACKBONES
 from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
@@ -24,6 +25,7 @@ from pipeline.paths import DEMOS, Folders, descriptor, shown
 from pipeline.submission.kaggle import ask, connect
 from pipeline.wording import did_you_mean
 
+YOLOX_PAGE = "https://github.com/Megvii-BaseDetection/YOLOX"
 MAX_BYTES = 200 * GIB  # unpacked; the largest segmentation competitions stay below
 MAX_FILES = 1_000_000
 DOWNLOAD_WITHIN_S = 24 * 3600.0
@@ -93,6 +95,7 @@ def download_weights(name: str, competitions: list[str], folders: Folders) -> No
     from pipeline.training.encoder import load_pretrained
     from pipeline.training.encoder_names import encoder_to_download, name_to_build
 
+    _refuse_yolox(name, folders)
     encoder = encoder_to_download(name)
     if encoder is None or (encoder.name.startswith("tu-") and not timm.is_model(encoder.name.removeprefix("tu-"))):
         known = [*competitions, *smp.encoders.encoders, *(f"tu-{one}" for one in timm.list_models())]
@@ -105,6 +108,17 @@ def download_weights(name: str, competitions: list[str], folders: Folders) -> No
     with atomic_path(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
     print(f"downloaded: {shown(path)}")
+
+
+def _refuse_yolox(name: str, folders: Folders) -> None:
+    """Refuses a backbone of YOLOX, whose weights are files of its releases, with where to get and to put them."""
+    backbone = name.removesuffix("-coco")
+    if backbone in YOLOX_BACKBONES:
+        path = folders.weights[0] / f"{backbone}-coco.pth"
+        raise UserError(
+            f"{backbone} is not downloaded by this command: get {backbone}.pth from the releases of {YOLOX_PAGE} and "
+            f"save it as {shown(path)}; MODEL.ENCODER.WEIGHTS: coco reads it"
+        )
 
 
 def _fetch_from_kaggle(competition: Competition, partial: Path) -> Path:

@@ -176,6 +176,14 @@ def test_weights_of_an_encoder_of_timm_are_written_as_a_run_finds_them(tmp_path,
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["yolox_s", "yolox_s-coco"])
+def test_weights_of_yolox_are_refused_with_where_to_get_and_to_put_them(name, tmp_path):
+    folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
+    where = r"get yolox_s\.pth from the releases of https://github\.com/Megvii-BaseDetection/YOLOX and save it as "
+    with pytest.raises(UserError, match=where + r".*weights/yolox_s-coco\.pth"):
+        download(name, folders)
+
+
 def test_an_encoder_that_nobody_has_is_refused_with_the_nearest(tmp_path):
     folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
     with pytest.raises(
