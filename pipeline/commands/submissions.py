@@ -73,8 +73,9 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.exists():
-        why = "no such folder; expected the folder of the true masks or boxes, or the file that has them"
-        raise UserError(f"--masks {chosen.masks}: {why}")
+        what = "boxes" if competition.has_boxes else "masks"
+        why = f"no such file or folder; expected the folder of the true {what}, or the file that has them"
+        raise UserError(f"--{what} {chosen.masks}: {why}")
 
     sizes = partial(known_sizes, competition)
     needs_list = competition.score in OF_VOLUMES or competition.has_boxes
@@ -159,7 +160,7 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
         folder, images = Path(), {}
     cells = {id: images[id][0] for id in ids if id in images}
     here = {id: cell for id, cell in cells.items() if all((folder / file).is_file() for file in label_files(cell))}
-    if num_absent := len(ids) - len(here):
+    if (num_absent := len(ids) - len(here)) and not competition.has_boxes:  # boxes have no size of their own
         note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
     return {id: size_of(competition, folder, cell) for id, cell in here.items()}
 

@@ -113,10 +113,13 @@ def test_a_csv_and_a_zip_of_the_same_masks_do_not_differ_and_score_alike(camvid,
     assert found[0] == found[1]
 
 
-def test_score_without_a_folder_of_masks_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(("what", "competition"), [("masks", "camvid"), ("boxes", "bccd")])
+def test_score_without_labels_is_refused(tmp_path, capsys, what, competition):
     (tmp_path / "a.csv").touch()
-    assert main(["score", str(tmp_path / "a.csv"), "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
-    assert "no such folder; expected the folder of the true masks" in capsys.readouterr().err
+    absent = str(tmp_path / "none")
+    assert main(["score", str(tmp_path / "a.csv"), f"--{what}", absent, "--competition", competition]) == 2
+    message = f"--{what} {absent}: no such file or folder; expected the folder of the true {what}, or the file"
+    assert message in capsys.readouterr().err
 
 
 def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path, capsys):

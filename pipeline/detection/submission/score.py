@@ -88,10 +88,21 @@ def score_file(
 
 
 def _family(name: str, scores: Any, competition: Competition) -> dict[str, Any]:
-    """Returns a score in the form of metrics.json: its name for people, its mean and its value per scored class."""
+    """Returns a score in the form of metrics.json: its label, its mean and, where it has them, its values per class."""
     values = scores.by_class.get(name, [])
     classes = {competition.classes[index]: _or_none(values[index]) for index in competition.scored_indices if values}
-    return {"label": LABELS.get(name, name), "mean": _or_none(scores.numbers[name]), "classes": classes}
+    family = {"label": _label(name), "mean": _or_none(scores.numbers[name])}
+    return family | ({"classes": classes} if classes else {})
+
+
+def _label(name: str) -> str:
+    """Returns the label of one of COCO's numbers.
+
+    >>> _label("ap"), _label("ap_small"), _label("ar_100")
+    ('AP', 'AP small', 'AR 100')
+    """
+    kind, _, rest = name.partition("_")
+    return LABELS.get(name, f"{kind.upper()} {rest}")
 
 
 def _or_none(value: float) -> float | None:

@@ -66,7 +66,7 @@ def test_the_images_of_the_file_are_compared_with_their_labels(tmp_path, labels,
         "scored": ["car", "bus", "bicycle"],
         "scores": {
             "ap": {"label": "AP", "mean": 0.5, "classes": {"car": 0.25, "bus": None, "bicycle": 0.75}},
-            "ap_small": {"label": "ap_small", "mean": None, "classes": {}},
+            "ap_small": {"label": "AP small", "mean": None},
         },
     }
     ((truth, boxes, names),) = compared
