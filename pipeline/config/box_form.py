@@ -30,7 +30,7 @@ class BoxForm:
         nuscenes: a JSON list of boxes, as nuScenes' image_annotations.json.
         id_column: of `csv`; None: the competition's ID_COLUMN.
         class_column: of `csv`; None: there is one class.
-        columns: of `csv`: the columns of the four coordinates, in the order that `order` gives.
+        columns: of `csv`: the four columns of the coordinates, in the order that `order` gives.
         box_column: of `csv`: the column that has all four coordinates, with or without brackets.
         order: of `csv`: left, top, right, bottom; left, top, width, height; or centre x and y, width, height.
         normalised: of `csv`: whether coordinates are fractions of the image's width and height.
@@ -48,7 +48,7 @@ class BoxForm:
     nuscenes: str | None = None
     id_column: str | None = None
     class_column: str | None = None
-    columns: tuple[str, str, str, str] | None = None
+    columns: tuple[str, ...] | None = None
     box_column: str | None = None
     order: Literal["xyxy", "xywh", "cxcywh"] = "xyxy"
     normalised: bool = False

@@ -110,6 +110,9 @@ def _csv_problems(form: BoxForm, competition: Competition) -> Problems:
             "BOXES.COLUMNS",
             "expected either COLUMNS with four columns, or BOX_COLUMN with the one column that has all four numbers",
         )
+    if form.columns is not None and len(form.columns) != 4:
+        found = f"found {len(form.columns)} column{'s' * (len(form.columns) != 1)}"
+        yield "BOXES.COLUMNS", f"{found}, expected 4, in the order of ORDER"
     names = [form.id_column or competition.id_column, form.class_column, form.box_column, *(form.columns or ())]
     if twice := first_repeated([name for name in names if name is not None]):
         yield "BOXES.COLUMNS", f"{twice!r} is used twice; give each key another column"

@@ -129,7 +129,8 @@ def find_notices(
         templates = [competition.templates(subset)[0] for subset in subsets]
         num_images = sum(len(ids_of_files(competition, folder, template)) for template in templates)
         if num_images > len(catalog):
-            notices.append(f"{num_images - len(catalog):,} images without a mask are left out (WITHOUT_MASK: skip)")
+            what = "boxes" if competition.has_boxes else "a mask"
+            notices.append(f"{num_images - len(catalog):,} images without {what} are left out (WITHOUT_MASK: skip)")
         return notices + task.label_notices(competition, catalog)
     if not competition.test_images and competition.test_csv:  # test images may be in the same folder
         used |= {file for _, cell in list_files(competition, folder, "test")[0] for file in label_files(cell)}

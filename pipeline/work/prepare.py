@@ -18,6 +18,7 @@ from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.paths import CLASSES, IMAGES, LABELS, LEAKAGE, PLOTS, SIGNATURES, SPLIT, TRAIN_CATALOG, shown
+from pipeline.report.markup import quantity
 from pipeline.report.plots import write_class_histograms
 from pipeline.work.inputs import competition_folder
 
@@ -55,9 +56,11 @@ def prepare(run: Run) -> None:
     write_class_histograms(run.paths / CLASSES, run.paths / PLOTS)
     counts = split["subset"].value_counts()
     if run.loaded.is_on_all_images:
-        run.log(f"{counts['train']} training images, none for validation: this run gets no score of its own")
+        run.log(
+            f"{quantity(counts['train'], 'training image')}, none for validation: this run gets no score of its own"
+        )
         return
-    run.log(f"{counts['train']} training images, {counts['valid']} validation images")
+    run.log(f"{quantity(counts['train'], 'training image')}, {quantity(counts['valid'], 'validation image')}")
     _log_leakage(run, catalog, leaks, counts["valid"])
 
 

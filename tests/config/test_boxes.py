@@ -77,6 +77,10 @@ def test_boxes_have_no_background_and_are_scored_by_ap_unless_another_score_is_g
             "BOXES.COLUMNS: expected either COLUMNS with four columns, or",
         ),
         ({"boxes": dataclasses.replace(CSV, box_column="bbox")}, "BOXES.COLUMNS: expected either COLUMNS"),
+        (
+            {"boxes": dataclasses.replace(CSV, columns=("x1", "y1", "x2"))},
+            "BOXES.COLUMNS: found 3 columns, expected 4, in the order of ORDER",
+        ),
         ({"boxes": dataclasses.replace(CSV, class_column="l")}, "BOXES.COLUMNS: 'l' is used twice"),
         (
             {"boxes": dataclasses.replace(CSV, normalised=True, first_px=1)},
