@@ -64,6 +64,38 @@ def test_the_mean_of_what_images_add_is_the_score_over_images_then_classes(value
         assert np.array_equal(parts_I, mean_scored(values_IC))
 
 
+# What people read: the labels also head the columns of files, so they stay.
+WORDS = {
+    "dice": ("Dice", "per image and class, 1 where neither prediction nor label has the class"),
+    "iou": ("IoU", "per image and class, 1 where neither prediction nor label has the class"),
+    "miou": ("mIoU", "over the data set at once"),
+    "present_dice": ("Dice where present", "per image and class, of images whose label has the class"),
+    "present_iou": ("IoU where present", "per image and class, of images whose label has the class"),
+    "global_dice": ("global Dice", "over the data set at once"),
+    "global_iou": ("global IoU", "over the data set at once"),
+    "fbeta": ("F-beta", "over the data set at once"),
+    "fwiou": ("fwIoU", "over the data set at once, all classes weighted with their pixels"),
+    "pixel_accuracy": ("pixel accuracy", "over the data set at once, of all classes"),
+    "boundary_f": ("boundary F", "per image and class, 1 where neither prediction nor label has the class"),
+    "surface_dice": ("surface Dice", "per image and class, 1 where neither prediction nor label has the class"),
+    "hausdorff_dice": ("Dice and Hausdorff", "per image and class, 1 where neither prediction nor label has the class"),
+    "uw_madison": ("Dice and 3D Hausdorff", "over slices and volumes with the class"),
+    "mask_ap": ("mask AP", "per image and class, 1 where neither prediction nor label has the class"),
+    "object_ap": ("object AP", "per image and class, 1 where neither prediction nor label has the class"),
+    "object_fbeta": ("object F-beta", "per image and class, 1 where neither prediction nor label has the class"),
+    "ap": ("AP", "over the data set at once, mean over IoU thresholds from 0.5 to 0.95"),
+    "ap50": ("AP50", "over the data set at once, at an IoU of 0.5"),
+    "ap75": ("AP75", "over the data set at once, at an IoU of 0.75"),
+    "image_ap": ("AP of single images", "per image and class, mean over IoU thresholds"),
+    "box_fbeta": ("F-beta of boxes", "over the data set at once, mean over IoU thresholds"),
+}
+
+
+def test_what_people_read_of_a_score_stays():
+    assert {name: (kind.label, kind.meaning) for name, kind in KINDS.items()} == WORDS
+    assert all(KINDS[name].per == "image" for name in PER_IMAGE) and len(PER_IMAGE) == 2
+
+
 def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_counts():
     assert tuple(KINDS) == get_args(ScoreName)
     allowed = {name: get_args(hint) for name, hint in get_type_hints(Kind).items() if get_origin(hint) is Literal}

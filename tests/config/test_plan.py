@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import Loaded, load
 from pipeline.config.loss_mix import SETTINGS, parse_mix, term_parts
-from pipeline.config.plan import Phase, learning_rate, load_plan
+from pipeline.config.plan import GivenMix, Phase, given_mixes, learning_rate, load_plan
 from pipeline.errors import UserError
 
 OF_BOXES = ("yolox", "yolox_frozen")  # plans that change to a loss of boxes
@@ -408,9 +408,9 @@ def test_behind_its_end_a_curve_keeps_its_last_rate():
             A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 0.5 dicee}\n",
             ":2: phase b: LOSS: cannot read '0.5 dicee' in the loss",
         ),
-        (
-            A + "- {NAME: b, AFTER: 1, EPOCHS: 2}\n",
-            ":2: AFTER takes the rest of the phase before; remove EPOCHS",
+        *(
+            (A + f"- {{NAME: b, AFTER: 1, {key}: 2}}\n", f":2: AFTER takes the rest of the phase before; remove {key}")
+            for key in ("EPOCHS", "PATIENCE", "CURVE_EPOCHS", "CURVE_START")
         ),
         ("- {NAME: a, AFTER: 1}\n", ":1: AFTER needs a phase before it, which ends there; give EPOCHS"),
         (
@@ -511,3 +511,10 @@ def test_settings_are_read_in_a_config_and_in_a_phase_and_refused_with_their_key
         load("ExpAAB", ("LOSS_FN.MIX=focal(gama=2)",))
     text = A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 'ce(topp=0.1)'}\n"
     assert ":2: phase b: LOSS: cannot read 'ce(topp=0.1)' in the loss mix" in refusal(configs, text)
+
+
+def test_the_mixes_of_a_config_are_its_own_and_those_of_phases():
+    config = load("DemoAAA", ["LOSS_FN.MIX=1 ce"]).config
+    plan = (Phase("a", 1, "flat", 0.1, 0.0), Phase("b", 1, "flat", 0.1, 0.0, loss="1 dice"))
+    of_phase = GivenMix("SOLVER.PLAN", "1 dice", f"{config.solver.plan}, phase b: ", "LOSS: ")
+    assert [*given_mixes(config, plan)] == [GivenMix("LOSS_FN.MIX", "1 ce", "", ""), of_phase]
