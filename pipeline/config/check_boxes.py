@@ -95,8 +95,8 @@ def _form_problems(form: BoxForm, competition: Competition) -> Problems:
         bare = form.template.removesuffix(suffix)  # .xml is also how files of polygons end
         if problem := template_problem(bare, competition.id_format) or problem:
             yield key, problem
-        if CLASS in FIELD.findall(form.template) or "*" in form.template:
-            yield key, f"found {form.template!r}, expected one file per image, without * and {{class}}"
+        if CLASS in FIELD.findall(form.template):
+            yield key, f"found {form.template!r}, expected one file per image, without {{class}}"
     for name in ("coco", "valid_coco", "csv", "nuscenes"):
         path = getattr(form, name)
         if path is not None and (path.startswith("/") or ".." in path.split("/") or FIELD.search(path)):

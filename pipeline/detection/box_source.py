@@ -182,6 +182,8 @@ class BoxSource:
         """Returns what the boxes of an image are; `counts` is a `BoxCounts`. The size stays 0: boxes have none."""
         self._inspected.add(image_id)
         given, problems = self._given(image_id, cell)
+        if self.files is not None and len(files := [file for file, _ in self.files.of(image_id)]) > 1:
+            problems = [make_problem("image annotated twice", files[1], f"{image_id} also has {files[0]}")]
         size, name = (image.height, image.width), self.competition.name
         if not cell and self.competition.without_mask == "refuse":
             file = self.files and self._file_of(image_id)

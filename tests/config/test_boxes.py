@@ -68,7 +68,10 @@ def test_boxes_have_no_background_and_are_scored_by_ap_unless_another_score_is_g
         ),
         ({"boxes": BoxForm(voc="boxes.xml")}, "BOXES.VOC: found 'boxes', expected a path with {id}"),
         ({"boxes": BoxForm(voc="{id}.txt")}, "BOXES.VOC: expected a name that ends with .xml"),
-        ({"boxes": BoxForm(yolo="*/{id}.txt")}, "BOXES.YOLO: found '*/{id}.txt', expected one file per image"),
+        (
+            {"boxes": BoxForm(yolo="{class}/{id}.txt")},
+            "BOXES.YOLO: found '{class}/{id}.txt', expected one file per image",
+        ),
         ({"boxes": BoxForm(coco="../a.json")}, "BOXES.COCO: found '../a.json', expected one file inside"),
         ({"boxes": BoxForm(nuscenes="{id}.json")}, "BOXES.NUSCENES: found '{id}.json', expected one file inside"),
         ({"boxes": dataclasses.replace(CSV, class_column=None)}, "BOXES.CLASS_COLUMN: is missing; with 2 classes,"),

@@ -105,6 +105,25 @@ def test_the_advice_on_yolo_files_is_about_yolo_files_and_works(tmp_path):
     assert problems == [] and next(iter(source.notices)) == "boxes dropped by BOXES.NAMES: 1 (first: b)"
 
 
+def test_files_in_a_folder_per_subset_are_found_and_two_of_an_image_are_refused(tmp_path):
+    write(tmp_path, "yolo", LABELLED)
+    for subset, names in (("train", "ac"), ("val", "b")):
+        (tmp_path / "labels" / subset).mkdir()
+        for name in names:
+            (tmp_path / f"labels/{name}.txt").rename(tmp_path / f"labels/{subset}/{name}.txt")
+    made = competition(BoxForm(yolo="labels/*/{id}.txt"))
+    catalog, problems, source = prepared(made, tmp_path)
+    assert problems == [] and catalog["mask"].tolist() == [
+        "labels/train/a.txt",
+        "labels/val/b.txt",
+        "labels/train/c.txt",
+    ]
+    assert source.read(row_of(catalog, "b")).xyxy.tolist() == [[0, 0, 40, 40]]
+    (tmp_path / "labels/val/a.txt").write_text("")
+    problems = prepared(made, tmp_path)[1]
+    assert [(one.kind, one.file) for one in problems] == [("image annotated twice", "labels/val/a.txt")]
+
+
 def test_one_name_for_two_images_is_refused(tmp_path):
     write(tmp_path, "coco", {"x/1": [One("car", 0, 0, 9, 9)], "y/1": [One("tree", 0, 0, 9, 9)]})
     content = coco_content({"1": [One("car", 0, 0, 9, 9)]})
