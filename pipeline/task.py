@@ -220,11 +220,10 @@ class Learning:
 
 @dataclass(frozen=True)
 class Task:
-    """The functions of one task. Each field says what its function is given and returns.
-
-    The functions for pseudo-labels are None if a task does not support them.
+    """The functions of one task, by what each is given and returns; None for pseudo-labels that are not supported.
 
     Attributes:
+        discover: (unknown folder, competition's name) to its `Description`; raises `NothingFound` without such labels.
         find_labels: (competition, folder) to plain values: what has to be found in the files of how labels are stored.
         describe_labels: (competition, these values) to what was found, a sentence each.
         open_labels: (competition, folder, these values) to its `Labels`.
@@ -286,6 +285,7 @@ class Task:
     """
 
     name: str
+    discover: Callable[[Path, str], Any]
     find_labels: Callable[[Competition, Path], dict[str, Any]]
     describe_labels: Callable[[Competition, Mapping[str, Any]], list[str]]
     open_labels: Callable[[Competition, Path, Mapping[str, Any]], Labels]

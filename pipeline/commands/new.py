@@ -17,10 +17,10 @@ from pipeline.wording import nearest
 
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
-    from pipeline.segmentation.discovery.draft import Draft
+    from pipeline.data.discovery.draft import Draft
+    from pipeline.data.discovery.folder import Description
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-MOST_SIZES = 48  # images whose sizes are read
 
 
 def new_command(options: Parser, arguments: Sequence[str]) -> None:
@@ -33,17 +33,16 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
     name = _checked_name(chosen.name, folder)
 
     from pipeline.config import load as configs
-    from pipeline.segmentation.discovery.describe import describe_folder, image_sizes
-    from pipeline.segmentation.discovery.experiment import experiment_name, experiment_text
+    from pipeline.data.discovery.experiment import experiment_name
 
     experiment = experiment_name(name)
     files = (configs.CONFIGS / "competitions" / f"{name}.yaml", configs.CONFIGS / f"{experiment}.yaml")
     for file in files:
         if file.exists():
             raise UserError(_exists(file, chosen.folder, name, experiment))
-    draft, found = describe_folder(folder, name)
+    draft, experiment_text = _described(folder, name)
     directory = None if _is_found(draft.competition(), folder) else folder
-    texts = (draft.text, experiment_text(draft, image_sizes(folder, found, MOST_SIZES), directory))
+    texts = (draft.text, experiment_text(directory))
     for file, text in zip(files, texts, strict=True):
         write_atomic(file, text)
     _print_notes(draft)
@@ -54,6 +53,37 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
                 print(f"\nnote: {file}.yaml describes this competition already")
     print(f"\nwritten: {shown(files[0])}, with these notes as comments\n         {shown(files[1])}, a first experiment")
     print(f"next:    ./run.sh {shlex.quote(experiment)} prepare")
+
+
+def _described(folder: Path, name: str) -> Description:
+    """Returns what the first task whose labels the folder has finds in it.
+
+    Raises:
+        UserError: it has no images, or labels of no task; says what was looked for.
+    """
+    from pipeline.data.discovery.draft import yaml_line
+    from pipeline.data.discovery.folder import NothingFound
+    from pipeline.engine.run import named
+    from pipeline.stages import TASKS
+
+    found, nothing = {}, {}
+    for task, record in TASKS.items():
+        try:
+            found[task] = named(record).discover(folder, name)
+        except NothingFound as error:
+            nothing[task] = error
+    if not found:
+        images = next(iter(nothing.values())).images
+        raise UserError(
+            f"{shown(folder)} has {len(images.files):,} images, {images.template()}, but neither masks nor boxes:\n"
+            + "".join(f"- {error}\n" for error in nothing.values())
+            + "Put masks or annotations into the folder, or describe it by hand as in docs/competitions.md"
+        )
+    first, *others = found.values()
+    for draft in (other.draft for other in others):
+        keys = ", ".join(yaml_line(key, draft.keys[key]) for key in ("TASK", "BOXES"))
+        first.draft.guess("BOXES", f"there are boxes, too; for these, another file with {keys} and no MASKS")
+    return first
 
 
 def _existing(folder: Path) -> Path:
@@ -113,7 +143,7 @@ def _is_found(competition: Competition, folder: Path) -> bool:
 
 
 def _print_notes(draft: Draft) -> None:
-    from pipeline.segmentation.discovery.draft import CERTAINTIES, yaml_line
+    from pipeline.data.discovery.draft import CERTAINTIES, yaml_line
 
     for certainty in CERTAINTIES:
         notes = [note for note in draft.notes if note.certainty == certainty]

@@ -9,6 +9,7 @@ from pipeline.task import Task
 
 BOXES = Task(
     name="boxes",
+    discover=lazy("pipeline.detection.discovery.describe:discover"),
     find_labels=labels.find_box_facts,
     describe_labels=labels.describe_box_facts,
     open_labels=BoxSource,

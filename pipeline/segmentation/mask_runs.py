@@ -9,7 +9,6 @@ Letters: H height, W width.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,23 +19,11 @@ import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv, split_row
 from pipeline.config.template import CONVERT
+from pipeline.data.cells import WKT, class_text, is_empty
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import stamp_of
 from pipeline.segmentation.submission.rle import RleError, Runs, decode_joined, parse_runs
-
-NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
-NO_PIXEL = re.compile(r"\d+ 0")  # a run of no pixel, as SenNet writes an empty mask
-WKT = re.compile(r"(MULTI)?POLYGON\b|\[\[", re.IGNORECASE)  # how outlines begin: well-known text, JSON
-
-
-def is_empty(text: str) -> bool:
-    """Returns whether a text is that of an empty mask: none, a word for it, or one run of no pixel.
-
-    >>> [is_empty(text) for text in ("", "NaN", "1 0", "1 1", "1 0 5 2")]
-    [True, True, True, False, False]
-    """
-    return text.casefold() in NO_RUNS or NO_PIXEL.fullmatch(text) is not None
 
 
 class RunRow(NamedTuple):
@@ -165,16 +152,6 @@ def _parse(
         rows.setdefault(image_id, []).append(RunRow(line, class_index, text))
     unread = tuple(column for column in header if column not in (id_column, value_column, spec.class_column))
     return rows, unread, problems
-
-
-def class_text(cell: str, pattern: str | None) -> str:
-    """Returns the class in a cell: the group of CLASS_PATTERN, or all of the cell where it does not match.
-
-    >>> class_text("12_3_45", "^([0-9]+)"), class_text("12", None)
-    ('12', '12')
-    """
-    match = re.search(pattern, cell) if pattern else None
-    return (match[1] or "") if match else cell
 
 
 def _missing_columns(header: list[str], id_column: str, value_column: str, spec: MaskCsv, name: str) -> list[Problem]:

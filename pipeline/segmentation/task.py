@@ -10,6 +10,7 @@ from pipeline.task import Task
 
 SEGMENTATION = Task(
     name="segmentation",
+    discover=lazy("pipeline.segmentation.discovery.describe:discover"),
     find_labels=find_facts,
     describe_labels=describe_facts,
     open_labels=MaskSource,

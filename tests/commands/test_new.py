@@ -12,6 +12,7 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load
 from pipeline.paths import SPLIT, TRAIN_CATALOG
+from tests.detection.discovery import folders as box_folders
 from tests.segmentation.discovery import folders
 
 
@@ -21,7 +22,7 @@ def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     folder = tmp_path / "configs"
     for name in ("plans", "competitions"):
         shutil.copytree(project / "configs" / name, folder / name)
-    for name in ("base.yaml", "CamVidAAA.yaml"):
+    for name in ("base.yaml", "CamVidAAA.yaml", "BccdR.yaml"):
         shutil.copy(project / "configs" / name, folder / name)
     monkeypatch.setattr(load_module, "CONFIGS", folder)
     return folder
@@ -49,6 +50,13 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folders.films, "given", 3),
         (folders.volumes, "slice", 1),
         (folders.xrays, "slice", 2),
+        (box_folders.coco, "given", 3),
+        (box_folders.cells, "given", 2),
+        (box_folders.unlisted, "slice", 2),
+        (box_folders.wheat, "slice", 2),
+        (box_folders.chests, "slice", 2),
+        (box_folders.voc, "given", 3),
+        (box_folders.yolo, "given", 3),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -66,6 +74,27 @@ def test_what_new_writes_is_prepared_without_an_edit(kind, by, num_valid, config
     run = tmp_path / "runs" / experiment
     assert (pd.read_csv(run / SPLIT)["subset"] == "valid").sum() == num_valid
     assert (pd.read_csv(run / TRAIN_CATALOG)["width"] == folders.WIDTH).all()
+
+
+def test_a_folder_with_masks_and_boxes_is_described_by_its_masks_and_names_the_boxes(configs, data):
+    box_folders.coco(data / "both")
+    for path in sorted((data / "both").glob("train2017/*.jpg")):
+        folders.write(data / f"both/masks/{path.stem}.png", folders.mask(1))
+    assert main(["new", str(data / "both")]) == 0
+    text = (configs / "competitions/both.yaml").read_text()
+    assert "MASKS: masks/{id}.png" in text and "\nTASK" not in text
+    assert "there are boxes, too; for these, another file with TASK: boxes, BOXES: {COCO: annotations" in " ".join(
+        text.replace("\n#  ", "").split()
+    )
+
+
+def test_a_folder_without_masks_and_boxes_is_told_what_was_looked_for(configs, data, capsys):
+    for seed in range(3):
+        folders.write(data / f"photos/{seed}.png", folders.photo(seed))
+    assert main(["new", str(data / "photos")]) == 2
+    message = capsys.readouterr().err
+    assert "3 images, {id}.png, but neither masks nor boxes" in message
+    assert "no csv with run lengths" in message and "no COCO file (JSON), no XML or text files" in message
 
 
 def test_what_is_there_is_not_overwritten(configs, data, capsys):

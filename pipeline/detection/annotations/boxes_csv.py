@@ -37,7 +37,7 @@ def read_boxes_csv(path: Path, form: BoxForm, id_column: str, competition: str) 
         texts = [cells[column] for column in numbers_in]
         if all(text in NO_BOX for text in texts):
             continue
-        numbers = four_numbers(_split(texts[0]) if form.box_column else texts)
+        numbers = four_numbers(split_numbers(texts[0]) if form.box_column else texts)
         if numbers is None or not all(map(math.isfinite, numbers)):
             place, sides = f"line {line}, {shown_value(', '.join(texts))}", NO_NUMBERS
         else:
@@ -46,10 +46,10 @@ def read_boxes_csv(path: Path, form: BoxForm, id_column: str, competition: str) 
     return Table(form.csv, {name: annotated(own) for name, own in rows.items()}, False), problems
 
 
-def _split(text: str) -> list[str]:
+def split_numbers(text: str) -> list[str]:
     """Returns the numbers of a cell: separated by commas or spaces, in brackets or not.
 
-    >>> _split("[834.0, 222.0, 56.0, 36.0]"), _split("1 2 3 4")
+    >>> split_numbers("[834.0, 222.0, 56.0, 36.0]"), split_numbers("1 2 3 4")
     (['834.0', '222.0', '56.0', '36.0'], ['1', '2', '3', '4'])
     """
     return text.strip("[]()").replace(",", " ").replace(";", " ").split()

@@ -38,7 +38,7 @@ def read_coco(path: Path, file: str, key: str, competition: str) -> tuple[Table,
     content, problems = load_json(path, file, WANTED, key, competition)
     if problems:
         return Table(file, {}, True), problems
-    if found := _wrong_form(content):
+    if found := wrong_form(content):
         return Table(file, {}, True), [
             make_problem("annotations unreadable", file, found, wanted=WANTED, competition=competition)
         ]
@@ -74,7 +74,7 @@ def _problem(kind: str, file: str, found: str) -> Problem:
     return make_problem(kind, file, found)
 
 
-def _wrong_form(content: Any) -> str | None:
+def wrong_form(content: Any) -> str | None:
     """Returns how the content differs from the form of a COCO file; None if it does not."""
     if not isinstance(content, dict):
         return f"{type(content).__name__} at the top"

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.config.competition import IGNORED as IGNORED_NAME
-from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.findings import Findings, all_ids, training_ids
-from pipeline.segmentation.discovery.lists import Listing, is_runs, split_cell
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.ids import all_ids, training_ids
+from pipeline.data.discovery.lists import Listing, is_runs, split_cell
+from pipeline.segmentation.discovery.findings import Findings
 from pipeline.segmentation.discovery.masks import DENSE, MaskFiles, is_dense
 
 BACKGROUND, OBJECT = "Background", "Object"

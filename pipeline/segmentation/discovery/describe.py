@@ -6,44 +6,44 @@ In: a competition's folder. Out: a `Draft` of its descriptor, with what is sure,
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from pipeline.config.competition import TEXT_LIST
-from pipeline.config.template import CONVERT, POLYGONS, VOLUMES, kind_problem
-from pipeline.errors import UserError
-from pipeline.paths import shown
-from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
-from pipeline.segmentation.discovery.contents import size_of, spread
-from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.families import Family, find_families, list_paths
-from pipeline.segmentation.discovery.findings import (
-    Findings,
-    all_ids,
-    cells_of,
-    find_lists,
-    labelled_ids,
-    predicted_ids,
-    training_ids,
+from pipeline.config.template import CONVERT, POLYGONS
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.families import Family, list_paths
+from pipeline.data.discovery.folder import (
+    Description,
+    NothingFound,
+    describe_name,
+    describe_sequences,
+    find_images,
+    image_sizes,
+    lists_among,
+    lists_beside_images,
 )
-from pipeline.segmentation.discovery.forms import describe_form, describe_mask_size, stacked
-from pipeline.segmentation.discovery.ids import choose_images, find_ids
-from pipeline.segmentation.discovery.lists import Listing, join_listings, read_listings, words_in
+from pipeline.data.discovery.ids import all_ids, find_ids, training_ids
+from pipeline.data.discovery.images import describe_images
+from pipeline.data.discovery.lists import Listing, cells_of, join_listings, read_listings, words_in
+from pipeline.data.discovery.subsets import Lists, choose_lists
+from pipeline.segmentation.discovery.choice import choose_images
+from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
+from pipeline.segmentation.discovery.experiment import experiment_text
+from pipeline.segmentation.discovery.findings import Findings, find_lists, labelled_ids, predicted_ids
+from pipeline.segmentation.discovery.forms import describe_form, describe_mask_size
 from pipeline.segmentation.discovery.masks import find_masks
-from pipeline.segmentation.discovery.names import SUFFIXES, split_subset
 from pipeline.segmentation.discovery.submission import describe_objects, describe_submission
-from pipeline.segmentation.discovery.subsets import Lists, choose_lists
 
-ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 MOST_LISTED = 3  # files that a message names
 MOSTLY = 0.5  # below this share of images with a mask file, those without count as unlabelled
 ENOUGH = 0.95  # share of the images with a mask file, if the others are exceptions
-LEAST_SEQUENCES, LEAST_FRAMES = (
-    3,
-    2.0,
-)  # sequences, and images in each on average, for a prefix to name them
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")  # a name in Kaggle's addresses
+
+
+def discover(folder: Path, name: str) -> Description:
+    """Returns what `Task.discover` does."""
+    draft, found = describe_folder(folder, name)
+    images = found.ids.images
+    return Description(draft, lambda directory: experiment_text(draft, image_sizes(folder, images), directory))
 
 
 def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
@@ -54,115 +54,58 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
         name: of the competition.
 
     Raises:
-        UserError: the folder has no images, or nothing that says what is on them; with what was found and a remedy.
+        NothingFound: the folder has no masks that are read; with what was looked for.
+        UserError: it has no images; with what was found and a remedy.
     """
     paths = list_paths(folder)
-    listings = read_listings(folder, _lists(paths))
+    listings = read_listings(folder, lists_among(paths))
     known = words_in(listings, paths)
-    families = find_families(paths, known)
-    if not families:
-        raise UserError(_no_images(folder, paths))
+    families = find_images(folder, paths, known)
     images, looks = choose_images(families, known, folder)
     ids = find_ids(images, known)
     masks = find_masks(families, looks, ids, folder, predicted_ids(listings, ids))
-    examples = join_listings(read_listings(folder, _beside_images(paths)))
+    examples = join_listings(read_listings(folder, lists_beside_images(paths)))
     findings = find_lists(ids, families, listings, masks, examples)
     if masks is None and findings.runs is None:
-        raise UserError(_no_masks(folder, findings, paths))
+        raise NothingFound(ids.images, _no_masks(findings, paths))
     draft = Draft(name)
-    title = re.sub(r"[_\-\s]+", " ", folder.name).strip() or name
-    draft.unknown("TITLE", "the name that reports show; this is the folder's name", title[:1].upper() + title[1:])
-    _describe_images(draft, findings)
+    describe_name(draft, folder)
+    describe_images(draft, ids, masks.families if masks else ())
+    _describe_other_test_images(draft, findings)
     _describe_masks(draft, findings)
     labels = describe_classes(draft, findings)
     _describe_lists(draft, findings)
     _describe_without_mask(draft, findings)
     _leave_out_masks(draft, findings)
-    _describe_sequences(draft, findings)
+    describe_sequences(draft, findings.listings, findings.ids)
     describe_form(draft, findings, folder)
     describe_mask_size(draft, findings, folder)
     text = "no file says how submissions are scored; Dice per image is assumed, see docs/competitions.md"
     draft.unknown("SCORE", text, "dice")
-    if SLUG.fullmatch(folder.name):
-        draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
     describe_submission(draft, folder, findings, labels)
     describe_objects(draft, findings)
     describe_overlap(draft, findings.runs, training_ids(ids))
     return draft, findings
 
 
-def image_sizes(folder: Path, findings: Findings, most: int) -> list[tuple[int, int]]:
-    """Returns (width, height) of at most so many images, evenly spread; (0, 0) where it is not known."""
-    return [size_of(folder / file.path) for file in spread(findings.ids.images.files, most)]
-
-
-def _lists(paths: Sequence[str]) -> list[str]:
-    """Returns the files that may be lists: csv files at the top, or deeper down and the only one of their name.
-
-    Of text files those that are called by a subset: `train.txt`.
-    """
-    files = [path for path in paths if path.lower().endswith(".csv")]
-    names = Counter(PurePosixPath(path).name for path in files)
-    texts = [path for path in paths if path.endswith(TEXT_LIST) and split_subset(PurePosixPath(path).stem)[1]]
-    return [path for path in files if "/" not in path or names[PurePosixPath(path).name] == 1] + texts
-
-
-def _beside_images(paths: Sequence[str]) -> list[str]:
-    """Returns some of the csv files of the name that most folders have one of, as where each image has its own."""
-    files = [path for path in paths if path.lower().endswith(".csv") and "/" in path]
-    names = Counter(PurePosixPath(path).name for path in files)
-    name, count = names.most_common(1)[0] if names else ("", 0)
-    return spread([path for path in files if PurePosixPath(path).name == name]) if count > 1 else []
-
-
-def _no_images(folder: Path, paths: Sequence[str]) -> str:
-    if volumes := [path for path in paths if path.lower().endswith(VOLUMES)]:
-        return f"{shown(folder)} has {len(volumes):,} volumes and no images: {kind_problem(volumes[0])}"
-    archives = [path for path in paths if PurePosixPath(path).suffix.lower() in ARCHIVES]
-    if archives:
-        return f"{shown(folder)} has archives and no images; unpack them first, such as {archives[0]}"
-    what = "it is empty" if not paths else f"it has {len(paths):,} other files, such as {paths[0]}"
-    return f"{shown(folder)} has no image: {what}; expected files that end with {', '.join(SUFFIXES)}, at any depth"
-
-
-def _no_masks(folder: Path, findings: Findings, paths: Sequence[str]) -> str:
-    ids, listings = findings.ids, findings.listings
+def _no_masks(findings: Findings, paths: Sequence[str]) -> str:
+    listings = findings.listings
     lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
-    found = f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks"
-    with_outlines = [one.file for one in listings if not one.is_sample and one.has_polygons]
-    if outlines := [*with_outlines, *(path for path in paths if path.lower().endswith(POLYGONS))]:
-        many = f", one of {len(outlines):,} such files" * (len(outlines) > 1)
-        return f"{found} that are read. {outlines[0]}{many} may have polygons; draw them into PNGs once: {CONVERT}"
-    return (
-        f"{found}: no files of the "
-        f"same names with few values, and no csv with run lengths and the images' names "
-        f"(lists: {lists}). Put the masks into the folder, or describe it by hand as in docs/competitions.md"
+    found = (
+        f"no files of the images' names with few values, and no csv with run lengths and these names (lists: {lists})"
     )
+    with_outlines = [one.file for one in listings if not one.is_sample and one.has_polygons]
+    outlines = [*with_outlines, *(path for path in paths if path.lower().endswith(POLYGONS))]
+    if not outlines:
+        return found
+    many = f", one of {len(outlines):,} such files," * (len(outlines) > 1)
+    return f"{found}. {outlines[0]}{many} may have polygons; draw them into PNGs once: {CONVERT}"
 
 
-def _describe_images(draft: Draft, findings: Findings) -> None:
-    ids, masks = findings.ids, findings.masks.families if findings.masks else ()
-    images, subsets = ids.images, ids.images.subsets
-    own = [name for name in ("train", "") if name in subsets] or sorted(subsets)
-    draft.sure("IMAGES", f"{len(ids.ids(own[0])):,} images", stacked(ids.template(images, own[0]), images))
-    if ids.form == "parts":
-        draft.guess("ID_FORMAT", f"ids such as {next(iter(ids.ids()))} are parts of the path", ids.id_format)
-    if "valid" in subsets and own[0] != "valid":
-        valid, template = ids.ids("valid"), ids.template(images, "valid")
-        if images.has_own_keys and all(family.has_own_keys for family in masks):
-            draft.sure("VALID_IMAGES", f"{len(valid):,} images in a folder of their own", stacked(template, images))
-        else:
-            why = f"{template} has names that other images have, too, such as {next(iter(valid))}, so it is not used"
-            draft.unknown("VALID_IMAGES", f"{why}; images of training and validation need names of their own")
-    if "test" in subsets and own[0] != "test":
-        template = stacked(ids.template(images, "test"), images)
-        draft.sure("TEST_IMAGES", f"{len(ids.ids('test')):,} images", template)
-    elif other := _other_test_images(findings):
-        draft.guess(
-            "TEST_IMAGES",
-            f"{len(other.files):,} files in another form than the training images",
-            ids.template(other, "test"),
-        )
+def _describe_other_test_images(draft: Draft, findings: Findings) -> None:
+    if "TEST_IMAGES" not in draft.keys and (other := _other_test_images(findings)):
+        text = f"{len(other.files):,} files in another form than the training images"
+        draft.guess("TEST_IMAGES", text, findings.ids.template(other, "test"))
 
 
 def _other_test_images(findings: Findings) -> Family | None:
@@ -204,7 +147,9 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
 def _describe_lists(draft: Draft, findings: Findings) -> None:
     sample, own = findings.sample, all_ids(findings.ids)
     uses_runs = isinstance(draft.keys["MASKS"], dict)
-    lists = choose_lists(findings, uses_runs, "VALID_IMAGES" in draft.keys)
+    labelled = set(findings.ids.ids("", "train")) if uses_runs else labelled_ids(findings)
+    has_valid_folder = "VALID_IMAGES" in draft.keys
+    lists = choose_lists(findings.ids, findings.listings, sample, findings.runs, labelled, has_valid_folder, uses_runs)
     named = [_describe_train_list(draft, findings, lists, uses_runs), lists.test]
     if lists.test:
         draft.sure("TEST_CSV", f"{len(cells_of(lists.test, own)):,} images to predict", lists.test.file)
@@ -273,25 +218,3 @@ def _leave_out_masks(draft: Draft, findings: Findings) -> None:
         parts += [f".*({'|'.join(sorted(tails))})$"] if tails else []
         named = ", ".join(family.template() for family in others)
         draft.sure("ID_PATTERN", f"leaves out {named}, which IMAGES matches, too", f"^(?!{'|'.join(parts)})")
-
-
-def _describe_sequences(draft: Draft, findings: Findings) -> None:
-    """Notes which images belong together: a column of the list, or a beginning that many ids share."""
-    listing = next((one for one in findings.listings if one.file == draft.keys.get("TRAIN_CSV")), None)
-    if listing and (column := listing.sequence_column()):
-        draft.guess("SEQUENCE_COLUMN", "says which images belong together and must not be split", column)
-        return
-    names = list(findings.ids.ids("", "train", "valid"))
-    folder_parts = findings.ids.folder_format.count("_") + 1  # of ids that begin with a folder's name: that is a scan
-    counts = (folder_parts,) if findings.ids.form == "parts" else (1, 2)
-    patterns = ["^(" + sign.join([f"[^{sign}]+"] * num) + f"){sign}" for sign in "_-" for num in counts]
-    by_folder = ["^(.+)_[^_]+$"] * (findings.ids.id_format or "").startswith("{folder}_{")
-    for pattern in [*by_folder, *patterns, "^([A-Za-z_-]+)[0-9]+$"]:
-        found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
-        num = len(set(found))
-        if None not in found and num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
-            text = f"{num:,} prefixes such as {found[0]}, with {len(found) / num:.0f} images each on average"
-            draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
-            return
-    if "VALID_IMAGES" not in draft.keys:
-        draft.unknown("SEQUENCE_PATTERN", "names do not show which images are of one scene, patient or video")

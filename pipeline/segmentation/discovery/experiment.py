@@ -1,30 +1,18 @@
-"""A first experiment for a new competition: a small network, whole images or tiles that fit, a split without leaks."""
+"""A first experiment on masks: a small network, whole images or tiles that fit."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.segmentation.discovery.draft import Draft
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.experiment import Plan, plan_text
 
 BASE = "CamVidAAA"  # a small pretrained network that learns in minutes on two CPU cores
-SUFFIX = "AAA"
 LARGEST_WHOLE = 768  # px: a side up to which whole images are trained on
 TILE, LARGEST_SCALE = 512, 2048  # px: sides of tiles, and of the image that they are cut from
 LARGEST_FULL = 4096  # px: a side up to which an image is predicted at once
 STRIDE = 32  # sides of tiles are multiples of it
-MOST_WORDS = 2  # of the competition's name in the experiment's
-
-
-def experiment_name(competition: str) -> str:
-    """Returns the name of the first experiment of a competition.
-
-    >>> experiment_name("carvana_image_masking_challenge"), experiment_name("loveda")
-    ('CarvanaImageAAA', 'LovedaAAA')
-    """
-    words = [word for word in competition.split("_") if word][:MOST_WORDS]
-    return "".join(word[:1].upper() + word[1:] for word in words) + SUFFIX
 
 
 def experiment_text(draft: Draft, sizes: Sequence[tuple[int, int]], directory: Path | None = None) -> str:
@@ -34,30 +22,16 @@ def experiment_text(draft: Draft, sizes: Sequence[tuple[int, int]], directory: P
         sizes: (width, height) of some images; (0, 0) where it is not known.
         directory: the competition's folder, where it is not found by its name.
     """
-    name = experiment_name(draft.name)
-    by = split_by(draft)
     tile, window = _tile([size for size in sizes if 0 not in size])
-    lines = [
-        f"# What does a small pretrained network score on {draft.name}, with {'tiles' if tile else 'whole images'}?",
-        f"# ./run.sh {shlex.quote(name)}",
-        "# Published: no result.",
-        f"BASE: {BASE}",
-        f"EXPERIMENT: {{PREFIX: {name}, SUFFIX: CA-{'T' if tile else 'FS'}-DA}}",
-        "DATASETS:",
-        f"  COMPETITION: {draft.name}",
-        *([f'  DIRECTORY: "{directory}"'] if directory else []),
-        f"  SPLIT: {{BY: {by}}}",
-        *([f"  AUGMENTATION: {{TILE: {tile}}}"] if tile else []),
-        *([f"PREDICT: {{MODE: window, WINDOW: {window}}}"] if window else []),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def split_by(draft: Draft) -> str:
-    """Returns the split that a competition's files suggest: the organisers', by sequence, or random."""
-    if {"VALID_IMAGES", "VALID_CSV", "SPLIT_COLUMN"} & draft.keys.keys():
-        return "given"
-    return "sequence" if {"SEQUENCE_COLUMN", "SEQUENCE_PATTERN"} & draft.keys.keys() else "slice"
+    plan = Plan(
+        base=BASE,
+        network="a small pretrained network",
+        images="tiles" if tile else "whole images",
+        suffix=f"CA-{'T' if tile else 'FS'}-DA",
+        datasets=[f"AUGMENTATION: {{TILE: {tile}}}"] if tile else [],
+        others=[f"PREDICT: {{MODE: window, WINDOW: {window}}}"] if window else [],
+    )
+    return plan_text(draft, plan, directory)
 
 
 def _tile(sizes: Sequence[tuple[int, int]]) -> tuple[str, str]:

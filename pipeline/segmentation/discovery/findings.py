@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.segmentation.discovery.families import Family
-from pipeline.segmentation.discovery.ids import Ids
-from pipeline.segmentation.discovery.lists import Listing, split_cell
+from pipeline.data.discovery.families import Family
+from pipeline.data.discovery.ids import Ids, all_ids, training_ids
+from pipeline.data.discovery.lists import Listing, cells_of
 from pipeline.segmentation.discovery.masks import MaskFiles
 
 
@@ -49,13 +49,6 @@ def find_lists(
     return Findings(ids, families, listings, masks, runs, samples[0] if samples else None, examples)
 
 
-def cells_of(listing: Listing, ids: set[str]) -> set[str]:
-    """Returns the ids in a list, of which those that are no file's are kept, too."""
-    column, has_class = listing.id_column(ids)
-    cells = listing.columns[column]
-    return {split_cell(cell, ids)[0] for cell in cells} if has_class else set(cells)
-
-
 def predicted_ids(listings: Sequence[Listing], ids: Ids) -> set[str]:
     """Returns the ids of images in samples and lists that are called so."""
     own = all_ids(ids)
@@ -68,13 +61,3 @@ def labelled_ids(findings: Findings) -> set[str]:
     ids, masks = findings.ids, findings.masks
     keys = set().union(*(family.keys() for family in masks.families)) if masks else set()
     return {id for id, file in ids.ids("", "train").items() if ids.images.key(file) in keys}
-
-
-def training_ids(ids: Ids) -> set[str]:
-    """Returns the ids of the images that may be labelled: those of no test folder, or all."""
-    return set(ids.ids("", "train", "valid")) or all_ids(ids)
-
-
-def all_ids(ids: Ids) -> set[str]:
-    """Returns the ids of all images."""
-    return set(ids.ids())

@@ -13,38 +13,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.competition import Competition
-from pipeline.config.template import RANGE
 from pipeline.data.decode import ARRAYS, DICOM, frame_axis, stored_pixels
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.families import Family
+from pipeline.data.discovery.ids import Ids
+from pipeline.data.discovery.images import numbers_of
+from pipeline.data.discovery.sizes import MOST_BYTES, header_size, size_of, spread
 from pipeline.data.image_files import JOIN, Files
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import MAX_PX, BadFile
 from pipeline.data.problems import Problem
 from pipeline.errors import UserError
-from pipeline.segmentation.discovery.contents import MOST_BYTES, header_size, size_of, spread
-from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.families import Family
 from pipeline.segmentation.discovery.findings import Findings
-from pipeline.segmentation.discovery.ids import Ids
 
-MOST_STACKED = 16  # files of an image that are stacked; of more, those in the middle
 NUM_READ = 5  # images whose pixels are read
 COLORS = 3  # channels that a pretrained network sees
-
-
-def stacked(template: str, images: Family) -> str | list[str]:
-    """Returns a template with the numbers of the layers that are stacked, as a list where some between them are absent.
-
-    Args:
-        template: of `images`, with their range of numbers, if they have one.
-    """
-    numbers = _numbers(images)
-    if not numbers:
-        return template
-    first = max(0, (len(numbers) - MOST_STACKED) // 2)
-    taken = numbers[first : first + MOST_STACKED]
-    if int(taken[-1]) - int(taken[0]) + 1 == len(taken):
-        return RANGE.sub(f"{{{taken[0]}..{taken[-1]}}}", template)
-    return [RANGE.sub(number, template) for number in taken]
 
 
 def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
@@ -54,7 +37,7 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
         draft: has all keys that CONVENTION and SUBMISSION do not need.
     """
     ids = findings.ids
-    numbers, suffix = _numbers(ids.images), ids.images.suffix.lower()
+    numbers, suffix = numbers_of(ids.images), ids.images.suffix.lower()
     files = len(draft.competition().templates("train"))
     if numbers:
         which = "all" if files == len(numbers) else f"the {files} in the middle"
@@ -147,15 +130,6 @@ def _choose(
         form["CHANNELS"] = 2
         draft.guess("IMAGE", "two channels in a file, which are both taken; BANDS: [0] takes the first alone", form)
     return {*channels} <= {1}
-
-
-def _numbers(images: Family) -> list[str]:
-    """Returns the numbers of the files that an image has, in their order; none where it is one file."""
-    found = RANGE.search(images.fixed or "")
-    if not found:
-        return []
-    before, behind = images.fixed[: found.start()], images.fixed[found.end() :]
-    return sorted({file.name[len(before) : len(file.name) - len(behind)] for file in images.files}, key=int)
 
 
 def _files_beside(findings: Findings) -> list[str]:

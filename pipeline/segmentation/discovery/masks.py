@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.segmentation.discovery.contents import MOST_FILES, Content, look_at, spread
-from pipeline.segmentation.discovery.families import Family
-from pipeline.segmentation.discovery.ids import Ids
-from pipeline.segmentation.discovery.names import words_of
+from pipeline.data.discovery.families import Family
+from pipeline.data.discovery.ids import Ids
+from pipeline.data.discovery.names import words_of
+from pipeline.data.discovery.sizes import MOST_FILES, spread
+from pipeline.segmentation.discovery.contents import Content, look_at
 
 LEAST_COVERAGE = 0.05  # share of the images that have a mask, if files are masks at all
 # Of masks of the same images these are second choice: objects instead of classes, drawings, single annotators.

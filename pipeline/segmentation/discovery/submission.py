@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv
+from pipeline.data.cells import is_empty
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.ids import all_ids, training_ids
+from pipeline.data.discovery.lists import Listing, is_runs
+from pipeline.data.discovery.sizes import spread
 from pipeline.errors import UserError
 from pipeline.segmentation.discovery.classes import Labels
-from pipeline.segmentation.discovery.contents import spread
-from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.findings import Findings, all_ids, training_ids
-from pipeline.segmentation.discovery.lists import Listing, is_runs
+from pipeline.segmentation.discovery.findings import Findings
 from pipeline.segmentation.mask_facts import FOUND, find_facts
-from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.convention import detect_runs
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv, split_row
+from pipeline.data.cells import is_empty
 from pipeline.data.csv_file import read_cells
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.mask_facts import FOUND, find_facts
-from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import RleError, decode_classes
 from pipeline.segmentation.submission.run_lengths import EXPECTED

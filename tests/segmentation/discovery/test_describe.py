@@ -13,11 +13,13 @@ import pytest
 from pipeline.config.competition import IGNORE, Competition, MaskCsv, Objects
 from pipeline.config.load import load_competition
 from pipeline.data.competition import list_files
+from pipeline.data.discovery.draft import Draft, parse_competition
+from pipeline.data.discovery.experiment import split_by
+from pipeline.data.discovery.folder import image_sizes
 from pipeline.data.image_files import label_files
 from pipeline.errors import UserError
-from pipeline.segmentation.discovery.describe import describe_folder, image_sizes
-from pipeline.segmentation.discovery.draft import Draft, parse_competition
-from pipeline.segmentation.discovery.experiment import experiment_text, split_by
+from pipeline.segmentation.discovery.describe import describe_folder
+from pipeline.segmentation.discovery.experiment import experiment_text
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
 from tests.miniatures import DRAWN, pascal_voc_2012
@@ -330,7 +332,7 @@ def test_masks_that_are_lossy_are_said_to_be(tmp_path: Path):
         ((), "has no image: it is empty"),
         (("readme.txt",), "1 other files, such as readme.txt"),
         (("train.zip",), "archives and no images; unpack them first, such as train.zip"),
-        (("photos/1.jpg", "photos/2.jpg"), r"2 images, photos/\{id\}\.jpg, but no masks: no files"),
+        (("photos/1.jpg", "photos/2.jpg"), r"no files of the images' names"),
     ],
 )
 def test_a_folder_that_shows_nothing_is_refused_with_what_is_there(files, message, tmp_path: Path):
@@ -475,10 +477,10 @@ def test_a_damaged_folder_is_described_or_refused_with_what_is_there(kind, seed,
     try:
         draft, found = describe_folder(tmp_path, "damaged")
     except UserError as error:
-        assert "but no masks" in str(error)
+        assert "no files of the images" in str(error)
     else:
         assert parse_competition("damaged", draft.text) == draft.competition()
-        assert experiment_text(draft, image_sizes(tmp_path, found, 9)).startswith("# What does")
+        assert experiment_text(draft, image_sizes(tmp_path, found.ids.images, 9)).startswith("# What does")
 
 
 def test_one_file_that_cannot_be_read_does_not_change_what_the_others_are(tmp_path: Path):

@@ -12,10 +12,11 @@ import tifffile
 
 from pipeline.config.competition import ImageForm
 from pipeline.data.competition import list_files
+from pipeline.data.discovery.draft import Draft
+from pipeline.data.discovery.folder import image_sizes
 from pipeline.data.image_facts import measure
 from pipeline.data.image_source import ImageSource
-from pipeline.segmentation.discovery.describe import describe_folder, image_sizes
-from pipeline.segmentation.discovery.draft import Draft
+from pipeline.segmentation.discovery.describe import describe_folder
 from tests.segmentation.discovery import folders
 from tests.segmentation.discovery.folders import (
     HEIGHT,
@@ -85,7 +86,7 @@ def test_images_are_read_by_what_is_written(kind: Callable, form, images, first,
     assert any(np.array_equal(image, first) for image in read.values())
     assert guess in notes_of(draft, "GUESS")
     assert "cannot be used" not in notes_of(draft, "COULD NOT TELL")
-    assert set(image_sizes(tmp_path, found, 9)) == {(WIDTH, HEIGHT)}
+    assert set(image_sizes(tmp_path, found.ids.images, 9)) == {(WIDTH, HEIGHT)}
 
 
 def test_layers_with_a_number_between_them_that_is_absent_are_a_list(tmp_path: Path):

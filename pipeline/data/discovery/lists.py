@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.competition import TEXT_LIST
+from pipeline.data.cells import WKT, class_text, is_empty
 from pipeline.data.csv_file import read_csv, read_ids
-from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
-from pipeline.segmentation.mask_runs import WKT, class_text, is_empty
+from pipeline.data.discovery.names import SUBSETS, suffix_of, words_of
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
 ATTRIBUTES, CLASS_PATTERN = re.compile(r"\d+(_\d+)*"), "^([0-9]+)"
@@ -188,6 +188,13 @@ def split_cell(cell: str, ids: Collection[str]) -> tuple[str, str]:
     if place < 0:
         place = cell.rfind("_")
     return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
+
+
+def cells_of(listing: Listing, ids: set[str]) -> set[str]:
+    """Returns the ids in a list, of which those that are no file's are kept, too."""
+    column, has_class = listing.id_column(ids)
+    cells = listing.columns[column]
+    return {split_cell(cell, ids)[0] for cell in cells} if has_class else set(cells)
 
 
 def words_in(listings: Sequence[Listing], paths: Sequence[str]) -> set[str]:

@@ -21,6 +21,7 @@ WIDTH = 118  # of a line of the file
 ORDER = (
     *(
         "TITLE",
+        "TASK",
         "CLASSES",
         "LABELS",
         "COLORS",
@@ -30,6 +31,7 @@ ORDER = (
         "TEST_IMAGES",
         "IMAGE",
         "MASKS",
+        "BOXES",
     ),
     *(
         "MASK_VALUES",
@@ -46,7 +48,7 @@ ORDER = (
         "TEST_CSV",
     ),
     *("SAMPLE_SUBMISSION", "SEQUENCE_COLUMN", "SEQUENCE_PATTERN", "SPLIT_COLUMN", "SCORE", "KAGGLE_SLUG"),
-    *("OBJECTS", "SUBMISSION", "CONVENTION"),
+    *("OBJECTS", "SUBMISSION", "CONVENTION", "BOX_CONVENTION"),
 )
 
 
@@ -68,22 +70,23 @@ class Draft:
 
     def sure(self, key: str, text: str, *value: Any) -> None:
         """Notes what the files show; sets the key where a value is given."""
-        self._add("SURE", key, text, value)
+        self.add("SURE", key, text, value)
 
     def guess(self, key: str, text: str, *value: Any) -> None:
         """Notes what is likely, and what to check; sets the key where a value is given."""
-        self._add("GUESS", key, text, value)
+        self.add("GUESS", key, text, value)
 
     def unknown(self, key: str, text: str, *value: Any) -> None:
         """Notes what the folder does not show; the value, where one is given, only makes the file complete."""
-        self._add("COULD NOT TELL", key, text, value)
+        self.add("COULD NOT TELL", key, text, value)
 
     def drop(self, key: str) -> None:
         """Forgets a key and what was noted of it."""
         self.keys.pop(key, None)
         self.notes = [note for note in self.notes if note.key != key]
 
-    def _add(self, certainty: Certainty, key: str, text: str, value: Sequence[Any]) -> None:
+    def add(self, certainty: Certainty, key: str, text: str, value: Sequence[Any] = ()) -> None:
+        """Adds a note; sets the key to the first of `value`, where there is one."""
         self.notes.append(Note(certainty, key, text))
         if value:
             self.keys[key] = value[0]

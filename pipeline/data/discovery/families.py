@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.segmentation.discovery.names import SEPARATORS, SUBSET, SUFFIXES, role_of, split_subset, suffix_of
+from pipeline.data.discovery.names import SEPARATORS, SUBSET, SUFFIXES, role_of, split_subset, suffix_of
 
 _DATA = re.compile(r"[0-9a-f]{6,}|\d+", re.IGNORECASE)  # numbers and hashes
 _LAST = re.compile(r"[_\-. ][A-Za-z][A-Za-z0-9]*$")  # a word at the end of a name
@@ -117,13 +117,13 @@ def list_paths(folder: Path) -> list[str]:
     return paths
 
 
-def find_families(paths: Sequence[str], known: Collection[str]) -> list[Family]:
-    """Returns the families of the image files among `paths`, the largest first.
+def find_families(paths: Sequence[str], known: Collection[str], suffixes: Collection[str] = SUFFIXES) -> list[Family]:
+    """Returns the families of the image files among `paths`, or of those with other `suffixes`, the largest first.
 
     Args:
         known: the words that the lists contain: a folder or file that is called so is called by an id.
     """
-    files = [_found(path) for path in paths if suffix_of(path).lower() in SUFFIXES]
+    files = [_found(path) for path in paths if suffix_of(path).lower() in suffixes]
     families = [
         family for parts, own in _leaves(files, 0, (), known) for family in _families_of_leaf(parts, own, known)
     ]

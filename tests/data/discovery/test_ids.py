@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.segmentation.discovery.families import Family, Found
-from pipeline.segmentation.discovery.ids import Ids
+from pipeline.data.discovery.families import Family, Found
+from pipeline.data.discovery.ids import Ids
 
 
 def test_the_name_of_a_folder_is_never_read_as_a_template():

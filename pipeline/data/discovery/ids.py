@@ -1,6 +1,6 @@
-"""Which family has the images of an unknown folder, and how lists call them: by stem, file name or parts of the path.
+"""How lists call the images of an unknown folder: by stem, file name or parts of the path.
 
-In: families and lists. Out: `Ids`, which gives the id of a file and the template of a family.
+In: the family of the images, and lists. Out: `Ids`, which gives the id of a file and the template of a family.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pipeline.config.template import FIELD, fill_template
-from pipeline.segmentation.discovery.contents import Content, look_at, spread
-from pipeline.segmentation.discovery.families import Family, Found
-from pipeline.segmentation.discovery.names import SEPARATORS
+from pipeline.data.discovery.families import Family, Found
+from pipeline.data.discovery.names import SEPARATORS
+from pipeline.data.discovery.sizes import spread
 
-NUM_LOOKED_AT = 3  # files of a family by which images and masks are told apart
-LEAST_SHARE = 0.1  # of the largest family's files that the images' has
 NUM_TRIED = 40  # files whose path is compared with the lists
 NUMBER = "number"
 
@@ -76,37 +74,6 @@ class Ids:
         return "/".join([*parts, f"{family.head}{self.before}{{{NUMBER}}}{behind}{family.suffix}"])
 
 
-def choose_images(
-    families: Sequence[Family], known: Collection[str], folder: Path
-) -> tuple[Family | None, dict[int, Content]]:
-    """Returns the family of the images, and a file of each family as it was looked at, by the family's index.
-
-    The largest is taken that no name calls a mask, that is not of a few files, whose files the lists know, whose pixels
-    have many values, and that has test images.
-    """
-    looks = {index: _look(family, folder) for index, family in enumerate(families)}
-
-    most = max(len(family.files) for family in families)
-
-    def merits(index: int) -> tuple:
-        family, look = families[index], looks[index]
-        is_listed = any(_names_of(file) & known for file in family.files) if known else False
-        many_values = look.values is None and (look.is_plane or look.size != (0, 0))
-        in_test, is_many = "test" in family.subsets, len(family.files) >= LEAST_SHARE * most
-        return (
-            family.role != "mask",
-            is_many,
-            is_listed,
-            many_values,
-            in_test,
-            family.role == "image",
-            len(family.files),
-        )
-
-    best = max(looks, key=merits, default=None)
-    return (None if best is None else families[best]), looks
-
-
 def find_ids(images: Family, known: Collection[str]) -> Ids:
     """Returns how the images are called, by the words of the lists; without these by what differs between the names."""
     tried = spread(images.files, NUM_TRIED)
@@ -124,6 +91,16 @@ def find_ids(images: Family, known: Collection[str]) -> Ids:
     return (
         _parts(images, "_", images.files[0].stem, len(images.files[0].stem)) or Ids(images) if is_twice else Ids(images)
     )
+
+
+def training_ids(ids: Ids) -> set[str]:
+    """Returns the ids of the images that may be labelled: those of no test folder, or all."""
+    return set(ids.ids("", "train", "valid")) or all_ids(ids)
+
+
+def all_ids(ids: Ids) -> set[str]:
+    """Returns the ids of all images."""
+    return set(ids.ids())
 
 
 def _find_parts(images: Family, files: Sequence[Found], known: Collection[str]) -> Ids | None:
@@ -168,14 +145,3 @@ def _folder_format(names: Sequence[str]) -> str:
 def _number_of(stem: str, before: str, behind: str) -> str:
     rest = stem[len(before) :]
     return rest.partition(behind[0])[0] if behind else rest
-
-
-def _names_of(file: Found) -> set[str]:
-    return {file.name, file.stem, *file.folders[-1:]}
-
-
-def _look(family: Family, folder: Path) -> Content:
-    """Returns what a family's files hold: of those that can be read, the one with the most values."""
-    looks = [look_at(folder / file.path) for file in spread(family.files, NUM_LOOKED_AT)]
-    readable = [look for look in looks if look.size != (0, 0)] or looks
-    return next((look for look in readable if look.values is None), readable[0])
