@@ -16,14 +16,16 @@ from typing import Any
 
 from pipeline.commands.many import WORKERS
 from pipeline.commands.table import COMMANDS, Parser
-from pipeline.commands.words import split_words
+from pipeline.commands.words import split_words, with_run_expanded
 from pipeline.engine.process import is_reader_gone, keep_output_going, lost_output, use_utf8
 from pipeline.errors import Stopped, UserError
+from pipeline.paths import Folders
 from pipeline.stages import STAGE_NAMES
 from pipeline.terminal import printable_output
 from pipeline.wording import hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
+ON_A_CONFIG = ("show", "why", "plan", "submit", "kaggle", "export")  # commands whose NAME is a config or a run
 EPILOG = """\
 `./run.sh demo` runs all stages on a small competition that it generates itself.
 
@@ -46,7 +48,7 @@ def experiment_parser() -> Parser:
         "skips\nthose whose results are fresh.",
         epilog=EPILOG.format(commands=commands),
     )
-    options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
+    options.add_argument("name", metavar="NAME", help="a config, configs/NAME.yaml, or a run folder")
     # Two arguments for the help; argparse assigns all words to the first, and split_words separates them.
     meaning = f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}"
     options.add_argument("stages", metavar="STAGE", nargs="*", help=meaning)
@@ -120,6 +122,8 @@ def dispatch(arguments: list[str]) -> int:
         return EXIT_MISTAKE
     if arguments[0] == "help":
         arguments = [word for word in arguments[1:2] if word in COMMANDS] + ["--help"]
+    if arguments[0] not in COMMANDS or arguments[0] in ON_A_CONFIG:
+        arguments = with_run_expanded(arguments, Folders.from_environment().runs)
     name, rest = arguments[0], arguments[1:]
     try:
         return COMMANDS[name].run(rest) if name in COMMANDS else run_experiment(arguments)

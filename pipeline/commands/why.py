@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def why_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints a line for each stage, or all that has changed since one of them was done."""
-    options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
+    options.add_argument("name", metavar="NAME", help="a config, configs/NAME.yaml, or a run folder")
     # Two arguments for the help; argparse assigns all words to the first, and split_words separates them.
     options.add_argument("stages", metavar="STAGE", nargs="*", help="the stage to explain; default: a line for each")
     meaning = "other settings; the run is then the one with these settings"

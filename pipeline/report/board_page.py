@@ -208,7 +208,7 @@ def _interval_cell(own: Interval | None) -> Html | str:
 def _meanings(own: Competition, shown: Sequence[Column], files: Mapping[str, Path]) -> Html:
     """Returns what the columns mean, and where the scores of each class are."""
     headings = [column.heading for column in shown]
-    words = ["A click on a heading sorts, a check box shows a learning curve."]
+    words = ["A click on a heading sorts, a check box shows a learning curve. ./run.sh NAME predict continues a run."]
     found = [run.interval for run in own.runs.values() if run.interval is not None]
     if found:
         words.append(

@@ -46,10 +46,17 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def command_of(folder: Path, values: Mapping[str, Any]) -> str:
-    """Returns what was typed for a run, by the comments of its config."""
+    """Returns the command that was typed for a run."""
+    return shlex.join(["./run.sh", *typed_for(folder, values)])
+
+
+def typed_for(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """Returns the config and the overrides of a run, by the comments of its resolved config, which has `values`."""
     experiment, changed = read_origin(folder / CONFIG)
-    overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
-    return shlex.join(["./run.sh", experiment or folder.name, *overrides])
+    return [
+        experiment or folder.name,
+        *(f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)),
+    ]
 
 
 def without_split(values: Mapping[str, Any]) -> dict[str, Any]:
