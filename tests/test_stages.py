@@ -421,12 +421,12 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
     [
         ("imgs/imgs/000001_001.jpg", "replace", "prepare   done", -1.0),
         ("masks/masks/000001_001.png", "truncate", "train     carry", 1000.0),
-        ("masks/masks/000002_001.png", "remove", "train     done", -1.0),
         ("imgs/imgs/000004_001.jpg", "replace", "predict   predict", -1.0),
     ],
 )
 def test_a_file_that_changes_while_stages_run_ends_the_command(tmp_path, monkeypatch, file, change, when, look_every_s):
     monkeypatch.setattr("pipeline.engine.chain.LOOK_EVERY_S", look_every_s)
+    monkeypatch.setattr("pipeline.engine.freshness.SETTLED_NS", -1)  # the files of the test are new, those of users old
     loaded = tiny(write_competition(tmp_path / "data"), FITTED)
     path, lines = tmp_path / "data" / file, []
 
@@ -434,14 +434,34 @@ def test_a_file_that_changes_while_stages_run_ends_the_command(tmp_path, monkeyp
         if line.startswith(when) and not any(one.startswith(when) for one in lines):
             content = path.read_bytes()
             path.unlink()
-            if change != "remove":
-                path.write_bytes(content + b"\n" if change == "replace" else content[:-9])
+            path.write_bytes(content + b"\n" if change == "replace" else content[:-9])
         lines.append(line)
 
-    name = path.name if change != "remove" else "some were added or removed"
     with pytest.raises(
-        UserError, match=rf"changed while the stages ran \(.*{re.escape(name)}.*\).*type the same command"
+        UserError, match=rf"changed while the stages ran \(.*{re.escape(path.name)}.*\).*type the same command"
     ):
         run_chain(run_of(loaded, log), "report", stages=(*stages_of(loaded)[:2], *stand_ins(loaded)[2:]))
     assert ("report    done" in "".join(lines)) == (look_every_s > 0), "it is noticed at once, or at the end"
     assert "prepare" in stale(loaded) or "testset" in stale(loaded), "the next command begins there"
+
+
+@pytest.mark.parametrize("change", ["a new image", "a hidden file", "a mask less"])
+def test_files_that_come_or_go_while_stages_run_are_warned_of_once(tmp_path, monkeypatch, change):
+    monkeypatch.setattr("pipeline.engine.chain.LOOK_EVERY_S", -1.0)
+    loaded, lines = tiny(write_competition(tmp_path / "data"), FITTED), []
+    images, masks = tmp_path / "data" / "imgs" / "imgs", tmp_path / "data" / "masks" / "masks"
+
+    def log(line: str) -> None:
+        if line.startswith("train     carry"):
+            if change == "a new image":
+                (images / "000009_001.jpg").write_bytes((images / "000001_001.jpg").read_bytes())
+            elif change == "a hidden file":
+                (masks / ".DS_Store").write_bytes(b"Bud1")
+            else:
+                (masks / "000002_001.png").unlink()
+        lines.append(line)
+
+    run_chain(run_of(loaded, log), "report", stages=(*stages_of(loaded)[:2], *stand_ins(loaded)[2:]))
+    warnings = [line for line in lines if line.startswith("warning: some of the competition's files were added")]
+    assert len(warnings) == 1 and "report    done" in "".join(lines)
+    assert not (run_of(loaded).paths / "refused.json").exists()

@@ -15,7 +15,7 @@ from pipeline.engine.reuse import known_at, reuse, sibling_runs
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
 from pipeline.files import read_json, write_json
-from pipeline.paths import REFUSAL, RunPaths, shown
+from pipeline.paths import CONFIGS, REFUSAL, RunPaths, shown
 from pipeline.wording import duration
 
 LOOK_EVERY_S = 20.0  # how often the first stages' files are looked at again while later ones run
@@ -50,7 +50,7 @@ class _Chain:
         self.fingerprints = Fingerprints.of_run(run.paths)
         self.lacking: list[Stage] = []
         self.is_checked = False
-        self.looked = time.monotonic()
+        self.looked, self.noted = time.monotonic(), set()
 
     def run(self) -> None:
         """Runs what must be run; a refusal ends the chain, except for stages that run despite it."""
@@ -63,13 +63,13 @@ class _Chain:
                 continue
             try:
                 self._run_stage(stage, is_reused=stage in reused)
-                if self.is_checked and (stage is self.wanted[-1] or time.monotonic() - self.looked > LOOK_EVERY_S):
-                    self._refuse_changed()
             except UserError as error:
                 refused[stage.name] = error
                 _write_refusal(self.base.paths, stage.name, str(error))
                 if not any(stage.name in later.despite for later in self.wanted):
                     raise
+            if self.is_checked and (stage is self.wanted[-1] or time.monotonic() - self.looked > LOOK_EVERY_S):
+                self._look_for_changes()
             self.fingerprints.save()
         for error in refused.values():
             raise error
@@ -120,13 +120,17 @@ class _Chain:
             if not self.base.paths.marker(stage.name).is_file() and not known_at(siblings, stage, self.base):
                 stage.check(replace(self.base, is_forced=stage.name in self.force))
 
-    def _refuse_changed(self) -> None:
-        """Refuses to go on with images of which some are others than those that the first stages have seen.
+    def _look_for_changes(self) -> None:
+        """Looks again at the files outside that the first stages have seen.
 
         Each stage is right about what it reads when it starts. Of a file that changes while they run, one stage would
         have seen the old content and the next one the new.
+
+        Raises:
+            UserError: a file has other content. Of files that are there or gone since then it only warns, once: no
+                stage needs to have read them.
         """
-        self.looked = time.monotonic()
+        self.looked, known = time.monotonic(), set(self.fingerprints.known)
         for stage in self.wanted:
             marker_path = self.base.paths.marker(stage.name)
             marker = None if reads_of(stage, self.base) else read_marker(marker_path)
@@ -134,10 +138,16 @@ class _Chain:
                 continue
             found = outside_or_as_before(stage, self.base, self.fingerprints, marker)
             for name in (name for name, old in marker.inputs.items() if found.get(name, old) != old):
-                newer = newest(stage.reads_outside(self.base).get(name), marker_path.stat().st_mtime - marker.seconds)
-                which = f"first {shown(newer)}" if newer else "some were added or removed"
-                why = f"{name} changed while the stages ran ({which}), and some stages have used the old content"
-                raise UserError(f"{why}; type the same command again: what depends on them is done anew")
+                paths = stage.reads_outside(self.base).get(name)
+                paths = [path for path in (paths if isinstance(paths, list) else [paths]) if str(path) in known]
+                newer = newest(paths, marker_path.stat().st_mtime - marker.seconds)
+                again = "type the same command again: what depends on them is done anew"
+                if newer is not None and CONFIGS not in newer.parents:
+                    why = f"{name} changed while the stages ran (first {shown(newer)})"
+                    raise UserError(f"{why}, and some stages have used the old content; {again}")
+                if name not in self.noted:
+                    self.noted.add(name)
+                    self.base.log(f"warning: some of {name} were added or removed while the stages ran; {again}")
 
     def _execute(self, stage: Stage, reason: str) -> None:
         run, fingerprints = self.base, self.fingerprints

@@ -144,10 +144,10 @@ def changes_since(marker: Marker, version: int, settings: dict[str, Any], inputs
             yield f"{name} {CHANGED}"
 
 
-def newest(paths: Path | list[Path] | None, since_s: float) -> Path | None:
-    """Returns the first of some files that was written after a point in time; None where none was."""
-    files = paths if isinstance(paths, list) else [paths] if paths is not None else []
-    return next((path for path in files if path.is_file() and path.stat().st_ctime > since_s), None)
+def newest(paths: list[Path], since_s: float) -> Path | None:
+    """Returns the first of some files that was written after a point in time, but for hidden ones; else None."""
+    seen = (path for path in paths if path.is_file() and not path.name.startswith("."))
+    return next((path for path in seen if path.stat().st_ctime > since_s), None)
 
 
 def _is_hidden(path: Path) -> bool:
