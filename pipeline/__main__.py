@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.commands.many import WORKERS
+from pipeline.commands.run_names import of_run
 from pipeline.commands.table import COMMANDS, Parser
-from pipeline.commands.words import split_words, with_run_expanded
+from pipeline.commands.words import split_words
 from pipeline.engine.process import is_reader_gone, keep_output_going, lost_output, use_utf8
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
@@ -25,7 +26,6 @@ from pipeline.terminal import printable_output
 from pipeline.wording import hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
-ON_A_CONFIG = ("show", "why", "plan", "submit", "kaggle", "export")  # commands whose NAME is a config or a run
 EPILOG = """\
 `./run.sh demo` runs all stages on a small competition that it generates itself.
 
@@ -122,8 +122,6 @@ def dispatch(arguments: list[str]) -> int:
         return EXIT_MISTAKE
     if arguments[0] == "help":
         arguments = [word for word in arguments[1:2] if word in COMMANDS] + ["--help"]
-    if arguments[0] not in COMMANDS or arguments[0] in ON_A_CONFIG:
-        arguments = with_run_expanded(arguments, Folders.from_environment().runs)
     name, rest = arguments[0], arguments[1:]
     try:
         return COMMANDS[name].run(rest) if name in COMMANDS else run_experiment(arguments)
@@ -138,6 +136,8 @@ def run_experiment(arguments: Sequence[str]) -> int:
     name = arguments[0]
     if name not in ("-h", "--help") and (name.startswith("-") or not name.strip()):
         raise UserError(f"{name!r} is not a command or config; ./run.sh -h lists commands, ./run.sh list configs")
+    name, of_folder = of_run(name, arguments[1:], Folders.from_environment().runs)
+    arguments = [name, *of_folder, *arguments[1:]]
     chosen, unknown = experiment_parser().parse_known_intermixed_args(arguments)
 
     from pipeline.config.load import names

@@ -35,8 +35,19 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
 
     def parse_args(self, *arguments: Any) -> Any:
-        """Returns the arguments; options may stand before, between and after the others."""
-        return self.parse_intermixed_args(*arguments)
+        """Returns the arguments; options may stand before, between and after the others.
+
+        The name of a run, where a config is expected, stands for its config and overrides.
+        """
+        found = self.parse_intermixed_args(*arguments)
+        if hasattr(found, "name") and hasattr(found, "overrides"):
+            from pipeline.commands.run_names import of_run
+            from pipeline.paths import Folders
+
+            typed = [*found.overrides, *getattr(found, "stages", ())]
+            found.name, own = of_run(found.name, typed, Folders.from_environment().runs)
+            found.overrides = [*own, *found.overrides]
+        return found
 
     def options(self) -> list[str]:
         """Returns the options as they are typed, `--help` among them."""

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.load import is_machine_key
+from pipeline.config.load import RANK_KEYS, is_machine_key
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, shown
 from pipeline.report.read import read_config, read_origin
 from pipeline.wording import did_you_mean
 
+NEEDED = ("DATASETS.DIRECTORY", "MODEL.ENCODER.ALLOW_REMOTE", *RANK_KEYS)  # keys of the machine that a run may need
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT.FOLDS", "DATASETS.SPLIT_INDEX")
 
 
@@ -51,12 +52,13 @@ def command_of(folder: Path, values: Mapping[str, Any]) -> str:
 
 
 def typed_for(folder: Path, values: Mapping[str, Any]) -> list[str]:
-    """Returns the config and the overrides of a run, by the comments of its resolved config, which has `values`."""
+    """Returns the config and the overrides of a run, by the comments of its resolved config, which has `values`.
+
+    Overrides of the machine alone are left out, but for those without which it is another run, or not found.
+    """
     experiment, changed = read_origin(folder / CONFIG)
-    return [
-        experiment or folder.name,
-        *(f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)),
-    ]
+    keys = [key for key in changed if not is_machine_key(key) or key in NEEDED]
+    return [experiment or folder.name, *(f"{key}={json.dumps(values.get(key))}" for key in keys)]
 
 
 def without_split(values: Mapping[str, Any]) -> dict[str, Any]:

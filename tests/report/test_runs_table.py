@@ -197,7 +197,7 @@ def test_settings_that_all_overridden_runs_of_a_config_share_are_left_out_for_pe
         evaluate(new_run("ExpAAB", "SOLVER.MAX_LR=0.01", f"SOLVER.POWER={power}", "RUNTIME.DEVICE=cpu")[1])
     (table,) = tables()
     assert set(table.differing) == {"SOLVER.POWER=2.0", "SOLVER.POWER=3.0"}
-    assert any(note.startswith("settings: without those") for note in table.notes)
+    assert any(note.startswith("settings that all overridden runs") for note in table.notes)
     assert "SOLVER.MAX_LR=0.01 SOLVER.POWER=2.0" in csv_text(table) and "RUNTIME" not in csv_text(table)
     assert "MAX_LR" not in markdown_text(table)
 

@@ -132,9 +132,11 @@ def test_images_without_a_value_of_the_score_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
 def test_damaged_scores_are_named_with_the_command(tmp_path, content):
-    write_metrics(tmp_path, "dice")
-    (tmp_path / "per_image.csv").write_bytes(content)
+    folder = tmp_path / "Mine"
+    folder.mkdir()
+    write_metrics(folder, "dice")
+    (folder / "per_image.csv").write_bytes(content)
     with pytest.raises(
         UserError, match=r"per_image.csv is damaged or older than this program; type: ./run.sh Mine evaluate --force"
     ):
-        read_scores({"Mine": tmp_path})
+        read_scores({"Mine": folder})
