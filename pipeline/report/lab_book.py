@@ -117,7 +117,11 @@ class _Book:
         for name, own in family.items():
             if own.base in family and own.base != name:
                 self.below[own.base].append(name)
-        self.parents = {key: self._parent(key) for key in self.runs if key[1]}
+        self.references = {name for own in settings.values() for name in own.references}
+        self.parents = {key: self._parent(key) for key in sorted(self.runs) if key[1]}
+        for key in self.parents:  # two studies may have each other's settings as references
+            if key in self._above(key):
+                self.parents[key] = (key[0], ())
         self.done: set[str] = set()
 
     def roots(self) -> tuple[Entry, ...]:
@@ -156,7 +160,10 @@ class _Book:
 
     def _of_overrides(self, key: Key) -> Entry:
         above = self.parents[key]
-        text = " ".join(override for override in key[1] if override not in above[1])
+        given = {override.partition("=")[0] for override in key[1]}
+        words = [override for override in key[1] if override not in above[1]]
+        words += [f"without {override}" for override in above[1] if override.partition("=")[0] not in given]
+        text = " ".join(words)
         entry = self._compared(Entry(text, False, self._name_in_study(key), self._names(key)), key, above)
         return replace(entry, children=self._children(self._overridden(key)))
 
@@ -176,8 +183,19 @@ class _Book:
         some = [other for other in sorted(self.runs) if other != key]
         some = [other for other in some if any(_repeat(row) in repeats for row in self._scored(self.runs[other]))]
         named = [other for other in some if of_study.intersection(self._names(other))]
+        if named or self.references.intersection(self._names(key)):
+            return named[0] if named else (config, ())
         parts = [other for other in some if other[0] == config and set(other[1]) < set(overrides)]
-        return named[0] if named else max(parts, key=lambda other: len(other[1]), default=(config, ()))
+        return max(parts, key=lambda other: len(other[1]), default=(config, ()))
+
+    def _above(self, key: Key) -> set[Key]:
+        """Returns the overrides above an entry."""
+        found: set[Key] = set()
+        above = self.parents[key]
+        while above in self.parents and above not in found:
+            found.add(above)
+            above = self.parents[above]
+        return found
 
     def _name_in_study(self, key: Key) -> str:
         return next((self.settings[run].name for run in self._names(key) if run in self.settings), "")

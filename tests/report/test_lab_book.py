@@ -158,6 +158,26 @@ def test_the_settings_of_a_study_are_compared_with_its_reference(new_run):
     assert both.reference == "square (mine)" and both.gain.interval.mean == pytest.approx(0.04, abs=0.004)
 
 
+def test_settings_that_lack_a_part_of_the_reference_say_so(new_run):
+    both = new_run("ExpAAB", "SOLVER.MAX_LR=0.1", "SOLVER.POWER=3")[1]
+    one, other = new_run("ExpAAB", "SOLVER.POWER=3")[1], new_run("ExpAAB", "SOLVER.MAX_LR=0.1")[1]
+    for folder in (both, one, other):
+        score_images(folder, 0.0)
+    write_study(both, "mine", {"both": both.name, "no rate": one.name, "no power": other.name})
+    children = {child.question: child.name for child in entries()["SOLVER.MAX_LR=0.1 SOLVER.POWER=3.0"].children}
+    assert children == {"no rate (mine)": "without SOLVER.MAX_LR=0.1", "no power (mine)": "without SOLVER.POWER=3.0"}
+
+
+def test_studies_with_each_others_settings_as_references_are_shown_once(new_run):
+    one, other = new_run("ExpAAB", "SOLVER.POWER=3")[1], new_run("ExpAAB", "SOLVER.MAX_LR=0.1")[1]
+    for folder in (one, other):
+        score_images(folder, 0.0)
+    write_study(one, "first", {"power": one.name, "rate": other.name})
+    write_study(one, "second", {"rate": other.name, "power": one.name})
+    runs = [run for root in boards()["aeroscapes"].book for entry in root.walk() for run in entry.runs]
+    assert sorted(runs) == sorted([one.name, other.name])
+
+
 def test_seeds_and_splits_are_one_entry_and_compared_pairwise(new_run):
     score_images(new_run("ExpAAA")[1], 0.0)
     score_images(new_run("ExpAAA", "EXPERIMENT.SEED=1")[1], 0.01)
