@@ -13,8 +13,11 @@ SWA, GREEDY = "AVERAGE.METHOD=swa", "AVERAGE.METHOD=greedy"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["AVERAGE.RUNS=[ExpBAB]"], "AVERAGE.RUNS: has an effect with AVERAGE.METHOD greedy only; set that"),
-        ([SWA, "AVERAGE.RUNS=[ExpBAB]"], "AVERAGE.RUNS: METHOD swa averages epochs of this run alone; set greedy"),
+        (["AVERAGE.RUNS=[ExpBAB]"], "AVERAGE.RUNS: has an effect with AVERAGE.METHOD greedy only; set METHOD: greedy"),
+        (
+            [SWA, "AVERAGE.RUNS=[ExpBAB]"],
+            "AVERAGE.RUNS: METHOD swa averages epochs of this run alone; set METHOD: greedy",
+        ),
         ([GREEDY], "AVERAGE.RUNS: greedy needs other runs of the same network; name them"),
         ([GREEDY, "AVERAGE.RUNS=[]"], "AVERAGE.RUNS: greedy needs other runs of the same network; name them"),
         ([GREEDY, "AVERAGE.RUNS=[ExpBAB, ExpBAB]"], "AVERAGE.RUNS: ExpBAB is given twice; name it once"),
