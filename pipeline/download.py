@@ -117,7 +117,7 @@ def _refuse_yolox(name: str, folders: Folders) -> None:
         path = folders.weights[0] / f"{backbone}-coco.pth"
         raise UserError(
             f"{backbone} is not downloaded by this command: get {backbone}.pth from the releases of {YOLOX_PAGE} and "
-            f"save it as {shown(path)}; MODEL.ENCODER.WEIGHTS: coco reads it"
+            f"save it as {shown(path)}; then set MODEL.ENCODER.WEIGHTS: coco"
         )
 
 

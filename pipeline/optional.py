@@ -15,9 +15,8 @@ from pipeline.paths import shown
 def install_command(*packages: str) -> str:
     """Returns a command that installs packages into this environment, for a shell.
 
-    An environment that uv has made has no pip, and Debian's Python has none to put into it. So it is the environment's
-    own pip where it has one, otherwise uv, the pip of the Python below (`pip --python` of pip 22.3 and newer), or a pip
-    that Python unpacks first.
+    The environment's own pip is used if there is one. An environment made by uv has none, and Debian's Python cannot
+    add one. The command then uses uv, the pip of the base Python (`pip --python`, since pip 22.3), or `ensurepip`.
     """
     python, wanted = shlex.quote(shown(Path(sys.executable))), shlex.join(packages)
     if find_spec("pip") is not None:

@@ -220,7 +220,7 @@ def _how_to_get(encoder: Encoder) -> str:
 
     if (name := download_name(encoder)) is not None:
         return f"Type: ./run.sh download {name}; or add --internet"
-    return f"Put the file that its authors publish there, as {encoder.name}-{encoder.weights}.pth"
+    return f"Get the file that its authors publish, and save it there as {encoder.name}-{encoder.weights}.pth"
 
 
 def _other_runs(run: Run, named: Sequence[str]) -> list[str]:

@@ -56,7 +56,7 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
 
 
 def _described(folder: Path, name: str) -> Description:
-    """Returns what the first task whose labels the folder has finds in it.
+    """Returns the description by the first task that finds its labels in the folder.
 
     Raises:
         UserError: it has no images, or labels of no task; says what was looked for.
@@ -82,7 +82,9 @@ def _described(folder: Path, name: str) -> Description:
     first, *others = found.values()
     for draft in (other.draft for other in others):
         keys = ", ".join(yaml_line(key, draft.keys[key]) for key in ("TASK", "BOXES"))
-        first.draft.guess("BOXES", f"there are boxes, too; for these, another file with {keys} and no MASKS")
+        first.draft.guess(
+            "BOXES", f"the folder also has boxes; to detect these, write another file with {keys} and no MASKS"
+        )
     return first
 
 

@@ -289,7 +289,7 @@ def _ensemble_weights(weights: tuple, num_members: int, competition: Competition
 def _scales(predict: Predict) -> Problems:
     scales, weights = predict.scales, predict.scale_weights
     if scales is not None and predict.tta == "scales":
-        why = f"TTA: scales is SCALES: {list(TTA_SCALES)} without flips; set SCALES: null, or TTA: none"
+        why = f"TTA: scales already means SCALES: {list(TTA_SCALES)} without flips; set SCALES: null, or TTA: none"
         yield "PREDICT.SCALES", why
     if scales is not None and (not scales or len(set(scales)) < len(scales)):
         yield "PREDICT.SCALES", f"found {list(scales)}, expected different factors such as [1.0, 1.5], or null"

@@ -112,7 +112,7 @@ def _csv_problems(form: BoxForm, competition: Competition) -> Problems:
         )
     if form.columns is not None and len(form.columns) != 4:
         found = f"found {len(form.columns)} column{'s' * (len(form.columns) != 1)}"
-        yield "BOXES.COLUMNS", f"{found}, expected 4, in the order of ORDER"
+        yield "BOXES.COLUMNS", f"{found}, expected the 4 that ORDER names, in its order"
     names = [form.id_column or competition.id_column, form.class_column, form.box_column, *(form.columns or ())]
     if twice := first_repeated([name for name in names if name is not None]):
         yield "BOXES.COLUMNS", f"{twice!r} is used twice; give each key another column"

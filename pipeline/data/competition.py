@@ -298,7 +298,9 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     try:
         holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
     except OSError as error:
-        return f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nchmod u+rx {quoted(folder)}"
+        return (
+            f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nType: chmod u+rx {quoted(folder)}"
+        )
     needed = needed_names(competition)[0]
     lines = [
         f"Found the folder {folder} of the competition '{competition.name}', but it has no {needed}.",

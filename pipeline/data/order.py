@@ -126,16 +126,16 @@ def too_large(batch_size: int, num_samples: int, unit: int, num_pseudo: int = 0)
         num_pseudo: how many samples of a batch are pseudo-labelled, and not among `num_samples`.
 
     >>> too_large(8, 7, 4).partition("\\n")[2]
-    'Set BATCH_SIZE to 4, which RANKS and ACCUMULATE divide.'
+    'Set BATCH_SIZE to 4, a multiple of RUNTIME.RANKS times SOLVER.ACCUMULATE.'
     """
     found = f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {num_samples} training samples"
     if num_pseudo:
-        of_batch = f"{found} for the {batch_size - num_pseudo} labelled of a batch (PSEUDO.SHARE)"
+        of_batch = f"{found} for the {batch_size - num_pseudo} labelled samples of a batch (PSEUDO.SHARE)"
         return f"{of_batch}, and DROP_LAST leaves none of them.\nLower BATCH_SIZE."
     if unit == 1:
         fix = f"Set BATCH_SIZE to {num_samples} or less, or DROP_LAST to false."
     elif fitting := num_samples // unit * unit:
-        fix = f"Set BATCH_SIZE to {fitting}, which RANKS and ACCUMULATE divide."
+        fix = f"Set BATCH_SIZE to {fitting}, a multiple of RUNTIME.RANKS times SOLVER.ACCUMULATE."
     else:
         fix = f"Set BATCH_SIZE to {num_samples} or less, SOLVER.ACCUMULATE to 1 and RUNTIME.RANKS to 1."
     return f"{found} and DROP_LAST leaves none of them.\n{fix}"

@@ -105,4 +105,4 @@ def _remedy(groups: Sequence[Group], model: Model, without: float) -> str:
         if not is_thin(options_of(other)) and float((best_ious(groups, other) < LEAST_IOU).mean()) < without:
             settings = " and ".join(f"MODEL.OPTIONS.{key}: {value}" for key, value in tried.items())
             return f"set for example {settings}"
-    return f"ANCHOR_SIZES {sizes} and RATIOS {ratios}, which follow from the boxes, are not better"
+    return f"ANCHOR_SIZES {sizes} and RATIOS {ratios}, computed from the boxes, do not fit better"

@@ -99,7 +99,7 @@ class BoxSource:
         farthest = max(self._farthest.values(), default=FIRST_PIXELS)
         if not self.is_normalised and farthest < FIRST_PIXELS:
             where, remedy = self.form.template or self.form.files[0], IN_FRACTIONS[self.form.kind]
-            found = f"no box reaches beyond {farthest:.4g} pixels from the left and the top"
+            found = f"all boxes lie within {farthest:.4g} pixels of the left and top edges"
             name = self.competition.name
             problems.append(make_problem("boxes in fractions", where, found, remedy=remedy, competition=name))
         return problems

@@ -41,8 +41,8 @@ def _notes(own: Competition, gains: list) -> Html | None:
     ]
     if not all(gain.covers_training for gain in gains):
         words.append(
-            "With one or two runs each, the interval does not include what another seed would change: --seeds 3, or a "
-            "study, measures it."
+            "With one or two runs per experiment, the interval does not include the variation between seeds. To "
+            "measure it, add --seeds 3, or write a study."
         )
     return tag("p", " ".join(words), class_="note")
 

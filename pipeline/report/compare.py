@@ -90,10 +90,8 @@ class Comparison:
         padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
         lines = ["  ".join(row).rstrip() for row in padded]
         if any(gains):
-            lines.append(
-                "\nIntervals come from the spread between sequences; they do not include what another seed would"
-            )
-            lines.append("change. A study with three or more seeds does (docs/studies.md).")
+            lines.append("\nIntervals include the variation between sequences, but not the variation between seeds.")
+            lines.append("A study with three or more seeds includes both (docs/studies.md).")
         if any(gains) and self.gain_label != self.label:
             lines.append(f"{self.label} has no value per image; the gains are in {self.gain_label}.")
         return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])

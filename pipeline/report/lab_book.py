@@ -213,7 +213,7 @@ class _Book:
         config, overrides = other
         entry = replace(entry, reference=(self._name_in_study(other) or ABOVE) if overrides else config)
         if not self._scored(before):
-            state = f"is {NOT_RUN}" if not before else f"has {self._why_none(before)}"
+            state = f"was {NOT_RUN}" if not before else f"has {self._why_none(before)}"
             return replace(entry, answer=f"nothing to compare with: {entry.reference} {state}")
         by_repeat = {_repeat(row): row for row in self._scored(before)}
         pairs = [(by_repeat[_repeat(row)], row) for row in self._scored(own) if _repeat(row) in by_repeat]
@@ -232,7 +232,7 @@ class _Book:
         members = [self.by_checkpoint.get(checkpoint) for checkpoint in own[0].members]
         known = [row for row in members if row is not None and self.images.get(row.name)]
         if not known:
-            return replace(entry, answer="nothing to compare with: no score of its members is there")
+            return replace(entry, answer="nothing to compare with: none of its members has scores")
         return self._with_gain(replace(entry, reference=MEMBERS), [(member, own[0]) for member in known])
 
     def _with_gain(self, entry: Entry, pairs: Sequence[tuple[RunRow, RunRow]]) -> Entry:

@@ -18,7 +18,7 @@ MEANINGS = {
     "other split": "the score of the same settings on the other kind of split, by slice or by sequence",
     "public": "public score on Kaggle's leaderboard, of the run's current submission",
     "private": "private score on Kaggle's leaderboard, of the run's current submission",
-    "valid loss": "of the validation images, at the epoch whose weights are scored; not comparable between losses",
+    "valid loss": "loss of the validation images, at the epoch of the scored weights; not comparable between losses",
     "hours": "hours of training; of an ensemble, of all its members",
     "params M": "millions of parameters; of an ensemble, of all its members",
 }

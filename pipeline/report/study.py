@@ -77,7 +77,7 @@ class Findings:
         notes.append(
             "the interval includes the variation between scenes and between seeds"
             if all(gain.covers_training for gain in gains)
-            else "too few seeds: the interval does not include the variation between them; three or more do"
+            else "the interval does not include the variation between seeds; for that, three or more seeds are needed"
         )
         if len(self.rows) > 2:
             notes.append(f"better and worse are corrected for {len(self.rows) - 1} comparisons (Holm)")

@@ -88,7 +88,10 @@ def encoder_of_hub(encoder: Encoder) -> HubEncoder:
         )
     description = read_description(paths[0], encoder.name)
     if not timm.is_model(str(description["architecture"])):
-        raise UserError(f"MODEL.ENCODER.NAME: {encoder.name} is a {description['architecture']!r}, which timm has not")
+        raise UserError(
+            f"MODEL.ENCODER.NAME: {encoder.name} has the architecture {description['architecture']!r}, which timm does "
+            "not have; name another encoder"
+        )
     return HubEncoder(f"{PREFIX}{owner_and_name}@{commits.pop()}", *paths, *([None] if len(paths) < 2 else []))
 
 
@@ -103,14 +106,19 @@ def read_description(path: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("architecture"), str):
-        raise UserError(f"MODEL.ENCODER.NAME: {name}: {path} describes no network of timm; choose another one")
+        raise UserError(
+            f"MODEL.ENCODER.NAME: {name}: {path} does not name an architecture of timm; name another encoder"
+        )
     own, arguments = content.setdefault("pretrained_cfg", dict(content)), content.get("model_args") or {}
     if not isinstance(own, dict) or not isinstance(arguments, dict):
-        raise UserError(f"MODEL.ENCODER.NAME: {name}: {path} is damaged; remove it, to have it fetched again")
+        raise UserError(f"MODEL.ENCODER.NAME: {name}: {path} is damaged; remove it, then type the same command")
     wrong = [key for key in ELSEWHERE if own.get(key)]
     wrong += [key for key in arguments if key.startswith(NOT_OF_THE_NETWORK)]
     if wrong:
-        raise UserError(f"MODEL.ENCODER.NAME: {name}: {path} has {wrong[0]}, which would read other files; not used")
+        raise UserError(
+            f"MODEL.ENCODER.NAME: {name}: {path} has the key {wrong[0]}, which can make timm read other files; "
+            "name another encoder"
+        )
     return content
 
 
@@ -130,8 +138,10 @@ def _fetched(owner_and_name: str, file: str, revision: str | None) -> Path:
         return Path(huggingface_hub.hf_hub_download(owner_and_name, file, revision=revision))
     except huggingface_hub.errors.EntryNotFoundError as error:
         if not isinstance(error, huggingface_hub.errors.LocalEntryNotFoundError):
-            why = "other weights are not read" if file == WEIGHTS else "so it is no network of timm"
-            raise UserError(f"MODEL.ENCODER.NAME: {owner_and_name} has no {file}; {why}") from None
+            why = "the only weights that are read" if file == WEIGHTS else "which names the architecture"
+            raise UserError(
+                f"MODEL.ENCODER.NAME: {owner_and_name} has no {file}, {why}; name another encoder"
+            ) from None
         raise _out_of_reach(owner_and_name, file, error) from None
     except Exception as error:  # the hub's client raises its own, requests' and the system's errors alike
         raise _out_of_reach(owner_and_name, file, error) from None
@@ -139,6 +149,7 @@ def _fetched(owner_and_name: str, file: str, revision: str | None) -> Path:
 
 def _out_of_reach(owner_and_name: str, file: str, error: Exception) -> UserError:
     return UserError(
-        f"MODEL.ENCODER.NAME: {file} of {owner_and_name} is not in the cache of Hugging Face's hub, which did not "
-        f"answer ({type(error).__name__}). Run it once with internet, and copy the cache, or set HF_HOME to it."
+        f"MODEL.ENCODER.NAME: {file} of {owner_and_name} is not in the cache of Hugging Face's hub, and the hub did "
+        f"not answer ({type(error).__name__}). Type the same command on a machine with internet, then copy the cache "
+        "(HF_HOME) from there."
     )

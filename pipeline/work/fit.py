@@ -50,7 +50,7 @@ def check_fitted(run: Run) -> None:
     for key, value in run.loaded.values.items():
         if key.startswith("DECODE.") and theirs.get(key, value) != value:
             raise UserError(
-                f"{key}: found {value}, but {name}, from which it is taken, has {theirs[key]}; set the same"
+                f"{key}: found {value}, but {name}, whose fitted values are used, has {theirs[key]}; set the same"
             )
     if marker is None or read_json(source / DECODE) is None:
         settings_of_source(run.loaded, run.folders)  # not even trained

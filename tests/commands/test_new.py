@@ -83,8 +83,9 @@ def test_a_folder_with_masks_and_boxes_is_described_by_its_masks_and_names_the_b
     assert main(["new", str(data / "both")]) == 0
     text = (configs / "competitions/both.yaml").read_text()
     assert "MASKS: masks/{id}.png" in text and "\nTASK" not in text
-    assert "there are boxes, too; for these, another file with TASK: boxes, BOXES: {COCO: annotations" in " ".join(
-        text.replace("\n#  ", "").split()
+    assert (
+        "the folder also has boxes; to detect these, write another file with TASK: boxes, BOXES: {COCO: annotations"
+        in " ".join(text.replace("\n#  ", "").split())
     )
 
 

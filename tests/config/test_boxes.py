@@ -82,7 +82,7 @@ def test_boxes_have_no_background_and_are_scored_by_ap_unless_another_score_is_g
         ({"boxes": dataclasses.replace(CSV, box_column="bbox")}, "BOXES.COLUMNS: expected either COLUMNS"),
         (
             {"boxes": dataclasses.replace(CSV, columns=("x1", "y1", "x2"))},
-            "BOXES.COLUMNS: found 3 columns, expected 4, in the order of ORDER",
+            "BOXES.COLUMNS: found 3 columns, expected the 4 that ORDER names, in its order",
         ),
         ({"boxes": dataclasses.replace(CSV, class_column="l")}, "BOXES.COLUMNS: 'l' is used twice"),
         (

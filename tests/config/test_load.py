@@ -276,7 +276,10 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
             ["PREDICT.WINDOW=[100, 90]"],
             "PREDICT.WINDOW: [100, 90] must be multiples of 32",
         ),
-        (["PREDICT={TTA: scales, SCALES: [0.5, 1.0]}"], "PREDICT.SCALES: TTA: scales is SCALES: [0.75, 1.0, 1.25]"),
+        (
+            ["PREDICT={TTA: scales, SCALES: [0.5, 1.0]}"],
+            "PREDICT.SCALES: TTA: scales already means SCALES: [0.75, 1.0, 1.25]",
+        ),
         (["PREDICT.SCALES=[1.0, 1.0]"], "PREDICT.SCALES: found [1.0, 1.0], expected different factors such as"),
         (["PREDICT.SCALES=[]"], "PREDICT.SCALES: found [], expected different factors such as"),
         (["PREDICT.SCALES=[5]"], "PREDICT.SCALES: item 1: 5.0 is outside the allowed range (at least 0.1, at most 4)"),

@@ -101,7 +101,7 @@ def test_nothing_is_proposed_that_does_not_help(tmp_path):
     run = run_with(tmp_path, model_of())
     check_anchors(run, Samples(squares(1)))  # smaller than any anchor that is proposed, and square
     assert run.lines[0].endswith(
-        "ANCHOR_SIZES [4, 8, 16, 32, 64] and RATIOS [1.0], which follow from the boxes, are not better"
+        "ANCHOR_SIZES [4, 8, 16, 32, 64] and RATIOS [1.0], computed from the boxes, do not fit better"
     )
 
 

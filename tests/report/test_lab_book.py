@@ -127,7 +127,7 @@ def test_overrides_without_a_comparable_run_above_hang_below_their_config(new_ru
     score_images(new_run("ExpAAB", "SOLVER.POWER=2", "SOLVER.MAX_LR=0.1")[1], 0.03)  # another seed
     below = [child for child in entries()["ExpAAB"].children if child.runs]
     assert len(below) == 3 and not any(child.children for child in below)
-    assert below[1].answer == "nothing to compare with: ExpAAB is not run"
+    assert below[1].answer == "nothing to compare with: ExpAAB was not run"
 
 
 def write_study(folder: Path, name: str, settings: dict[str, str]) -> None:
@@ -252,7 +252,7 @@ def test_runs_of_two_competitions_are_in_two_books(new_run):
     own = boards()
     assert set(own) == {"aeroscapes", "camvid"}
     assert "ExpAAB" not in entries(own["camvid"]) and "CamVidAAA" not in entries(own["aeroscapes"])
-    assert entries(own["aeroscapes"])["ExpAAB"].answer == "nothing to compare with: ExpAAA is not run"
+    assert entries(own["aeroscapes"])["ExpAAB"].answer == "nothing to compare with: ExpAAA was not run"
 
 
 def test_configs_that_are_each_others_parents_are_shown_once(configs, new_run):

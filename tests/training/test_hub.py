@@ -100,7 +100,7 @@ def test_a_folder_of_this_machine_is_refused_with_the_key_too(cache):
 )
 def test_a_description_that_would_have_other_files_read_is_refused(cache, changes):
     publish(cache, "b" * 40, 1, **changes)
-    with pytest.raises(UserError, match="which would read other files; not used"):
+    with pytest.raises(UserError, match="which can make timm read other files"):
         build_network(Model("Unet", "U", ENCODER), 2)
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_description_is_refused_with_its_path(tmp_path, text):
 
 def test_what_timm_does_not_have_is_refused(cache):
     publish(cache, "b" * 40, 1, architecture="no_such_network")
-    with pytest.raises(UserError, match="is a 'no_such_network', which timm has not"):
+    with pytest.raises(UserError, match="has the architecture 'no_such_network', which timm does not have"):
         build_network(Model("Unet", "U", ENCODER), 2)
 
 

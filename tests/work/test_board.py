@@ -44,4 +44,4 @@ def test_a_training_is_followed_from_outside_and_then_on_the_board(workshop, wit
     assert own.name == "demo" and run.state == "" and run.curve.epochs == (0, 1, 2, 3)
     assert sum(value for _, value in run.images.values()) / len(run.images) == pytest.approx(metrics.mean("dice"))
     (entry,) = [one for root in own.book for one in root.walk() if loaded.run in one.runs]
-    assert entry.answer == "nothing to compare with: demo is not run"
+    assert entry.answer == "nothing to compare with: demo was not run"

@@ -90,7 +90,7 @@ def _no_images(folder: Path, paths: Sequence[str]) -> str:
         return f"{shown(folder)} has {len(volumes):,} volumes and no images: {kind_problem(volumes[0])}"
     archives = [path for path in paths if PurePosixPath(path).suffix.lower() in ARCHIVES]
     if archives:
-        return f"{shown(folder)} has archives and no images; unpack them first, such as {archives[0]}"
+        return f"{shown(folder)} has no images, but archives such as {archives[0]}; unpack them first"
     what = "it is empty" if not paths else f"it has {len(paths):,} other files, such as {paths[0]}"
     return f"{shown(folder)} has no image: {what}; expected files that end with {', '.join(SUFFIXES)}, at any depth"
 
@@ -107,7 +107,7 @@ def describe_sequences(draft: Draft, listings: Sequence[Listing], ids: Ids) -> N
     """Notes which images belong together: a column of the list, or a beginning that many ids share."""
     listing = next((one for one in listings if one.file == draft.keys.get("TRAIN_CSV")), None)
     if listing and (column := listing.sequence_column()):
-        draft.guess("SEQUENCE_COLUMN", "says which images belong together and must not be split", column)
+        draft.guess("SEQUENCE_COLUMN", "says which images belong together; a split must not separate them", column)
         return
     names = list(ids.ids("", "train", "valid"))
     folder_parts = ids.folder_format.count("_") + 1  # of ids that begin with a folder's name: that is a scan
@@ -119,7 +119,9 @@ def describe_sequences(draft: Draft, listings: Sequence[Listing], ids: Ids) -> N
         num = len(set(found))
         if None not in found and num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
             text = f"{num:,} prefixes such as {found[0]}, with {len(found) / num:.0f} images each on average"
-            draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
+            draft.guess(
+                "SEQUENCE_PATTERN", f"{text}: they seem to be of one scene, which a split must not separate", pattern
+            )
             return
     if "VALID_IMAGES" not in draft.keys:
         draft.unknown("SEQUENCE_PATTERN", "names do not show which images are of one scene, patient or video")

@@ -28,8 +28,10 @@ def describe_images(draft: Draft, ids: Ids, labels: Sequence[Family]) -> None:
         if images.has_own_keys and all(family.has_own_keys for family in labels):
             draft.sure("VALID_IMAGES", f"{len(valid):,} images in a folder of their own", stacked(template, images))
         else:
-            why = f"{template} has names that other images have, too, such as {next(iter(valid))}, so it is not used"
-            draft.unknown("VALID_IMAGES", f"{why}; images of training and validation need names of their own")
+            why = (
+                f"{template} is not used, because its names are also names of other images, such as {next(iter(valid))}"
+            )
+            draft.unknown("VALID_IMAGES", f"{why}; give training and validation images different names")
     if "test" in subsets and own[0] != "test":
         template = stacked(ids.template(images, "test"), images)
         draft.sure("TEST_IMAGES", f"{len(ids.ids('test')):,} images", template)

@@ -100,7 +100,7 @@ def _annotations(listing: Listing, id_column: str, form: dict[str, Any], images:
         remarks.append(Remark("GUESS", "BOXES", text))
     if is_normalised:
         form["NORMALISED"] = True
-        text = "no number is above 1, so they seem to be fractions of the image's sides"
+        text = "no coordinate is above 1, so boxes seem to be in fractions of the image's sides"
         remarks.append(Remark("GUESS", "BOXES", text))
     labelled = {
         column: [cell for cell, has in zip(cells, has_box, strict=True) if has]
@@ -129,9 +129,15 @@ def _order(known: Sequence[tuple[tuple[int, int], Sequence[float]]]) -> tuple[st
     best = min(wrong, key=wrong.get)
     words = {"xywh": "left, top, width, height", "xyxy": "left, top, right, bottom"}[best]
     if wrong["xywh"] == wrong["xyxy"]:
-        return best, f"{words} is assumed; the boxes do not show whether the last two are right and bottom"
+        return (
+            best,
+            f"{words} is assumed; the boxes do not show whether they have width and height, or right and bottom",
+        )
     num = max(wrong.values())
-    return best, f"read as {words}, {wrong[best]:,} of {len(known):,} boxes do not fit their image; otherwise {num:,}"
+    return (
+        best,
+        f"read as {words}, {wrong[best]:,} of {len(known):,} boxes do not fit their image; in the other order, {num:,}",
+    )
 
 
 def _classes(columns: Mapping[str, Sequence[str]], others: set[str]) -> tuple[str | None, list[str], list[Remark]]:
@@ -146,7 +152,7 @@ def _classes(columns: Mapping[str, Sequence[str]], others: set[str]) -> tuple[st
     texts = [column for column in named if not all(cell.isdecimal() for cell in columns[column])]
     numbers = [column for column in named if column not in texts]
     if not texts and not numbers:
-        return None, [OBJECT], [Remark("GUESS", "CLASSES", "no column has classes, so there is one; name it")]
+        return None, [OBJECT], [Remark("GUESS", "CLASSES", "no column has classes, so one class is assumed; name it")]
     if not texts:
         labels = numbered({*columns[numbers[0]]})
         names = [f"Class {label}" for label in labels]
@@ -163,5 +169,5 @@ def _classes(columns: Mapping[str, Sequence[str]], others: set[str]) -> tuple[st
             names.sort(key=lambda name: int(label_of[name]))
             labels = [label_of[name] for name in names]
             named = Remark("SURE", "CLASSES", f"the cells of {column}, in the order of {number}")
-            return column, names, [named, Remark("GUESS", "CLASS_LABELS", f"as {number} numbers them", (labels,))]
-    return column, names, [Remark("GUESS", "CLASSES", f"the cells of {column}; their order is that of the alphabet")]
+            return column, names, [named, Remark("GUESS", "CLASS_LABELS", f"the numbers in {number}", (labels,))]
+    return column, names, [Remark("GUESS", "CLASSES", f"the cells of {column}, in alphabetical order")]

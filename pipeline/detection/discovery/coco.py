@@ -101,7 +101,7 @@ def _read(path: Path, file: str, stems: set[str]) -> CocoFile | None:
 def _remarks(used: Sequence[CocoFile], files: Sequence[CocoFile], names: dict[Any, str]) -> list[Remark]:
     remarks = [Remark("SURE", "CLASSES", f"the categories of {used[0].file}, by their ids")]
     if outlines := [one.file for one in used if one.has_outlines]:
-        text = f"{outlines[0]} has outlines, too, which are not read; for masks draw them into PNGs once: {CONVERT}"
+        text = f"{outlines[0]} also has outlines, which are not read; to segment, draw them into PNGs once: {CONVERT}"
         remarks.append(Remark("GUESS", "BOXES", text))
     if others := [one.file for one in files if one not in used]:
         remarks.append(Remark("GUESS", "BOXES", f"not used: {', '.join(others)}"))

@@ -36,8 +36,8 @@ from pipeline.detection.discovery.per_image import find_voc, find_yolo
 from pipeline.detection.discovery.submission import describe_submission
 
 LOOKED_FOR = (
-    "no COCO file (JSON), no XML or text files of the images' names (Pascal VOC, YOLO), and no csv with these names "
-    "and the four numbers of a box"
+    "no COCO file (JSON), no XML or text files named like the images (Pascal VOC, YOLO), and no csv with the images' "
+    "names and the four numbers of a box"
 )
 MOSTLY = 0.5  # above this share of images without annotations, these count as unlabelled
 MOST_CHECKED = 2000  # images whose boxes are checked
@@ -115,7 +115,9 @@ def _describe_boxes(draft: Draft, found: Annotations, ids: Ids, labels: Family |
         subsets = {file.subset for file in labels.files}
         form[kind] = ids.template(labels, None if len(subsets) > 1 else min(subsets))
     if form.get("VALID_COCO") and "VALID_IMAGES" not in draft.keys:
-        text = "both files have boxes of images in one folder; VALID_PATTERN or lists can tell validation images"
+        text = (
+            "the images of both files are in one folder; set VALID_PATTERN or VALID_CSV to choose those that validate"
+        )
         draft.unknown("BOXES", text)
     draft.sure("BOXES", found.text, form)
     draft.keys["CLASSES"] = found.classes
@@ -150,7 +152,7 @@ def _describe_lists(draft: Draft, found: Annotations, ids: Ids, listings: Sequen
         draft.sure("TEST_CSV", f"{len(cells_of(lists.test, own)):,} images to predict", lists.test.file)
     else:
         why = "no list has the test images" if "TEST_IMAGES" in draft.keys else "no test images are here"
-        hidden = "; where the test set is hidden, `--test-dir` names its folder" * ("TEST_IMAGES" not in draft.keys)
+        hidden = "; if the test set is hidden, name its folder with `--test-dir`" * ("TEST_IMAGES" not in draft.keys)
         draft.sure("TEST_CSV", why + hidden, None)
     if sample:
         draft.sure("SAMPLE_SUBMISSION", f"{sample.num_rows:,} rows", sample.file)
@@ -208,4 +210,4 @@ def _describe_bad_boxes(draft: Draft, folder: Path, ids: Ids) -> None:
         text = f"BAD_BOXES: {len(skipped):,} boxes are invalid ({kinds}) and dropped; `refuse` lists them"
         draft.guess("BOXES", text, draft.keys["BOXES"] | {"BAD_BOXES": "skip"})
     if others:
-        draft.unknown("BOXES", f"{others[0].kind}: {others[0].file}, {others[0].found}; `prepare` says what helps")
+        draft.unknown("BOXES", f"{others[0].kind}: {others[0].file}, {others[0].found}; `prepare` says how to fix it")

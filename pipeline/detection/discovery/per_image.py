@@ -35,7 +35,7 @@ def find_voc(folder: Path, paths: Sequence[str], stems: set[str]) -> Annotations
         return None
     found = [given for file in files if (given := read(file)) is not None]
     classes = sorted({label for given in found for label in given.labels if label})
-    remarks = [Remark("GUESS", "CLASSES", "the names in the files; their order is that of the alphabet")]
+    remarks = [Remark("GUESS", "CLASSES", "the names in the files, in alphabetical order")]
     if num := sum(bool((given.numbers[:, :2] == 0).any()) for given in found):
         text = f"boxes of {num:,} images begin at pixel 0, so pixels are counted from 0, not from 1 as in Pascal VOC"
         remarks.append(Remark("GUESS", "BOXES", text))

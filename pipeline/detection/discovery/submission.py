@@ -30,9 +30,13 @@ def describe_submission(draft: Draft, folder: Path, found: Annotations, sample: 
         draft.unknown("SUBMISSION", text, {"FORMAT": "coco_results"})
         draft.guess("CLASS_LABELS", "the ids of the categories", labels)
         if are_numbers:
-            draft.guess("BOX_CONVENTION", "the names of the images are their ids", {"IMAGE_ID": "number"})
+            draft.guess(
+                "BOX_CONVENTION",
+                "each image is named by its id in the COCO file, so submissions have that number",
+                {"IMAGE_ID": "number"},
+            )
     elif sample is None:
-        text = f"there is no sample submission; a csv with the boxes of an image as text is assumed: {USUAL}"
+        text = f"there is no sample submission; a csv with one text per image is assumed, for each box: {USUAL}"
         draft.unknown("SUBMISSION", text, {"FORMAT": "prediction_string"})
     else:
         _by_sample(draft, sample, ids)
@@ -43,9 +47,11 @@ def _by_sample(draft: Draft, sample: Listing, ids: Ids) -> None:
     id_column = (sample.id_column(all_ids(ids)) or (columns[0], False))[0]
     left = [column for column in columns if column != id_column]
     if len(left) != 1:
-        text = f"{sample.file} has the columns {', '.join(columns)}; submissions of other columns than image and boxes"
+        text = (
+            f"{sample.file} has the columns {', '.join(columns)}; only submissions with two columns, image and boxes,"
+        )
         draft.drop("SAMPLE_SUBMISSION")
-        draft.unknown("SUBMISSION", f"{text} are not written", {"FORMAT": "prediction_string"})
+        draft.unknown("SUBMISSION", f"{text} can be written", {"FORMAT": "prediction_string"})
         return
     keys: dict[str, Any] = {}
     if id_column != draft.keys.get("ID_COLUMN"):
@@ -55,10 +61,10 @@ def _by_sample(draft: Draft, sample: Listing, ids: Ids) -> None:
     texts = [cell.split() for cell in sample.columns[left[0]] if cell]
     num = _num_values(texts, len(draft.keys["CLASSES"]))
     if num is None:
-        draft.unknown("BOX_CONVENTION", f"{sample.file} has no boxes that show their form; assumed: {USUAL}")
+        draft.unknown("BOX_CONVENTION", f"{sample.file} does not show how a box is written; assumed: {USUAL}")
     elif num == WITHOUT_CLASS:
         keys["FIELDS"] = ["score", *XYWH]
-        draft.guess("BOX_CONVENTION", "five values for each box: a score, and left, top, width, height are assumed")
+        draft.guess("BOX_CONVENTION", "each box has five values; assumed: score, left, top, width, height")
     else:
         _with_class(draft, texts, keys)
     if keys:
@@ -89,7 +95,7 @@ def _are_numbers(text: Sequence[str], num: int) -> bool:
 
 def _with_class(draft: Draft, texts: Sequence[Sequence[str]], keys: dict[str, Any]) -> None:
     """Sets CLASS_LABELS by the classes in texts, or notes what they show in `keys` of BOX_CONVENTION."""
-    draft.guess("BOX_CONVENTION", f"six values for each box are taken as {USUAL}")
+    draft.guess("BOX_CONVENTION", f"each box has six values; assumed: {USUAL}")
     classes, labels = draft.keys["CLASSES"], draft.keys.get("CLASS_LABELS")
     boxes = [text[start : start + WITH_CLASS] for text in texts for start in range(0, len(text), WITH_CLASS)]
     written = {box[0] for box in boxes}
@@ -99,7 +105,9 @@ def _with_class(draft: Draft, texts: Sequence[Sequence[str]], keys: dict[str, An
         draft.sure("CLASS_LABELS", "the sample submission calls the classes by their names", "names")
     elif not written & {*usual} and len({tuple(text) for text in texts}) == 1 and len(boxes) == len(texts):
         keys["EMPTY"] = " ".join(texts[0])
-        draft.guess("BOX_CONVENTION", f"{texts[0][0]} is no class, so this seems to mean that there is no box")
+        draft.guess(
+            "BOX_CONVENTION", f"{texts[0][0]} is not a class, so EMPTY seems to be the text of an image without boxes"
+        )
         return
     elif not written <= {*usual}:
         text = f"the sample calls classes {', '.join(sorted(written)[:3])}; give a label for each of CLASSES"

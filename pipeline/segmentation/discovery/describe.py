@@ -92,7 +92,8 @@ def _no_masks(findings: Findings, paths: Sequence[str]) -> str:
     listings = findings.listings
     lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
     found = (
-        f"no files of the images' names with few values, and no csv with run lengths and these names (lists: {lists})"
+        "no mask files (named like the images, with few values), and no csv with run lengths for their names "
+        f"(csv files: {lists})"
     )
     with_outlines = [one.file for one in listings if not one.is_sample and one.has_polygons]
     outlines = [*with_outlines, *(path for path in paths if path.lower().endswith(POLYGONS))]
@@ -155,7 +156,7 @@ def _describe_lists(draft: Draft, findings: Findings) -> None:
         draft.sure("TEST_CSV", f"{len(cells_of(lists.test, own)):,} images to predict", lists.test.file)
     else:
         why = "no list has the test images" if "TEST_IMAGES" in draft.keys else "no test images are here"
-        hidden = "; where the test set is hidden, `--test-dir` names its folder" * ("TEST_IMAGES" not in draft.keys)
+        hidden = "; if the test set is hidden, name its folder with `--test-dir`" * ("TEST_IMAGES" not in draft.keys)
         draft.sure("TEST_CSV", why + hidden, None)
     if sample:
         text = f"{sample.num_rows:,} rows" if sample.num_rows else "a header without rows"

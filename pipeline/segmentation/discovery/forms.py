@@ -62,9 +62,11 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
     if problems:
         shapes = f" (shapes {' and '.join(sorted({str(one.shape) for one in pixels}))})" if pixels else ""
         found = f"{problems[0].kind}, such as {problems[0].file}: {problems[0].found}"
-        draft.unknown("IMAGE", f"they cannot be used as they are{shapes}: {found}; `prepare` says what helps")
+        draft.unknown(
+            "IMAGE", f"the images cannot be used as they are{shapes}: {found}; `prepare` says how to fix them"
+        )
     elif is_grey and files == 1:
-        draft.sure("IMAGE", "images are grey, repeated as three channels; CHANNELS: 1 is for a network of one")
+        draft.sure("IMAGE", "images are grey and repeated as three channels; CHANNELS: 1 gives the network one channel")
         if {"SEQUENCE_COLUMN", "SEQUENCE_PATTERN"} & draft.keys.keys():
             text = "each image is seen alone; NEIGHBOURS: 1 stacks the ones before and after it"
             draft.guess("IMAGE", f"{text}; each scan or video must then be one sequence")

@@ -103,7 +103,7 @@ def describe_objects(draft: Draft, findings: Findings) -> None:
         several, found = findings.masks.is_objects, "an image has a file per object"
     if several:
         why = (
-            "each is submitted in a row of its own; SCORE is then often object_ap. Remove this where one row per image"
+            "each is submitted in a row of its own; SCORE is then often object_ap. Remove OBJECTS if one row per image"
         )
         draft.guess("OBJECTS", f"{found}: {why} is wanted", form)
 

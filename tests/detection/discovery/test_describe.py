@@ -158,7 +158,7 @@ def test_a_sample_shows_how_boxes_are_written(tmp_path: Path):
 
 
 def test_outlines_beside_boxes_are_named_with_what_makes_masks_of_them(tmp_path: Path):
-    assert "has outlines, too, which are not read" in notes_of(draft_of(folders.coco, tmp_path / "a"), "BOXES")
+    assert "also has outlines, which are not read" in notes_of(draft_of(folders.coco, tmp_path / "a"), "BOXES")
     assert "outlines" not in notes_of(draft_of(folders.exported, tmp_path / "b"), "BOXES")
 
 

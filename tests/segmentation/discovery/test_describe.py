@@ -331,8 +331,8 @@ def test_masks_that_are_lossy_are_said_to_be(tmp_path: Path):
     [
         ((), "has no image: it is empty"),
         (("readme.txt",), "1 other files, such as readme.txt"),
-        (("train.zip",), "archives and no images; unpack them first, such as train.zip"),
-        (("photos/1.jpg", "photos/2.jpg"), r"no files of the images' names"),
+        (("train.zip",), "has no images, but archives such as train.zip; unpack them first"),
+        (("photos/1.jpg", "photos/2.jpg"), r"no mask files \(named like the images"),
     ],
 )
 def test_a_folder_that_shows_nothing_is_refused_with_what_is_there(files, message, tmp_path: Path):
@@ -477,7 +477,7 @@ def test_a_damaged_folder_is_described_or_refused_with_what_is_there(kind, seed,
     try:
         draft, found = describe_folder(tmp_path, "damaged")
     except UserError as error:
-        assert "no files of the images" in str(error)
+        assert "no mask files (named like the images" in str(error)
     else:
         assert parse_competition("damaged", draft.text) == draft.competition()
         assert experiment_text(draft, image_sizes(tmp_path, found.ids.images, 9)).startswith("# What does")

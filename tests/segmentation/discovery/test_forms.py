@@ -194,7 +194,7 @@ def test_damaged_images_do_not_change_what_the_others_are(tmp_path: Path):
     assert describe_folder(tmp_path, "films")[0].competition() == whole
     for path in tmp_path.glob("*/*/band_*.npy"):
         path.write_bytes(b"")
-    assert "they cannot be used as they are: file damaged" in notes_of(
+    assert "the images cannot be used as they are: file damaged" in notes_of(
         describe_folder(tmp_path, "films")[0], "COULD NOT TELL"
     )
 
@@ -205,4 +205,4 @@ def test_ordinary_images_need_no_word(tmp_path: Path):
     assert [note for note in draft.notes if note.key == "IMAGE"] == []
     for path in tmp_path.glob("JPEGImages/*.jpg"):
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
-    assert "images are grey, repeated as three channels" in notes_of(describe_folder(tmp_path, "voc")[0], "SURE")
+    assert "images are grey and repeated as three channels" in notes_of(describe_folder(tmp_path, "voc")[0], "SURE")
