@@ -142,7 +142,9 @@ class _Chain:
                 paths = [path for path in (paths if isinstance(paths, list) else [paths]) if str(path) in known]
                 newer = newest(paths, marker_path.stat().st_mtime - marker.seconds)
                 again = "type the same command again: what depends on them is done anew"
-                if newer is not None and CONFIGS not in newer.parents:
+                if newer is not None and CONFIGS in newer.parents:
+                    continue  # settings are read once, at the start
+                if newer is not None:
                     why = f"{name} changed while the stages ran (first {shown(newer)})"
                     raise UserError(f"{why}, and some stages have used the old content; {again}")
                 if name not in self.noted:
