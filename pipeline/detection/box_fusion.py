@@ -134,13 +134,12 @@ def fit_fusion_weights(
     Args:
         members_by_image: for each image the detections of every member, in the same order.
         score: the detections of all images to what is to be raised, such as `set_scores.own_score`; NaN where it is
-            undefined.
+            undefined, as no image has a box of a scored class: if so, nothing is searched.
         grid: weights to try.
         ious: values to try.
 
     Raises:
-        ValueError: images differ in their number of members, there is no member, or the score is undefined, as no
-            image has a box.
+        ValueError: images differ in their number of members, or there is no member.
     """
     lengths = {len(members) for members in members_by_image.values()}
     if len(lengths) != 1 or 0 in lengths:
@@ -157,7 +156,7 @@ def fit_fusion_weights(
     weights, iou = (1.0,) * lengths.pop(), IOU
     best = equal_score = measure(weights, iou)
     if np.isnan(best):
-        raise ValueError(f"the score is undefined on these {len(members_by_image)} images; expected images with boxes")
+        return FusionFit(weights, iou, best, equal_score, len(tried))
     for _ in range(MOST_PASSES):
         before = best
         best, (weights, iou) = _best_of([(weights, value) for value in ious], measure, best, (weights, iou))

@@ -176,6 +176,8 @@ def fitted_recipe(
         own, labels = ({image_id: of[image_id] for image_id in ids} for of in (members, truth))
         score = partial(own_score, labels, competition=competition, has_thresholds=has_thresholds)
         found = fit_fusion_weights(own, score)
+        if np.isnan(found.score):  # no other fold has a scored class
+            return equal
         return Recipe("WBF", found.iou, tuple(normalised(found.weights)[:, 0].tolist()))
 
     def ap_with(recipes: Sequence[Recipe]) -> np.ndarray:

@@ -246,5 +246,9 @@ def test_a_search_is_refused_where_it_has_no_answer():
         fit_fusion_weights({}, score_of(truth))
     with pytest.raises(ValueError, match="expected one number of members"):
         fit_fusion_weights({"1": []}, score_of(truth))
-    with pytest.raises(ValueError, match="the score is undefined on these 1 images"):
-        fit_fusion_weights({"1": by_image["1"]}, score_of({"1": make_boxes([], [])}))
+
+
+def test_weights_stay_equal_where_the_score_is_undefined():
+    by_image, _ = ensemble(3, (0.1, 0.1), num_images=1)
+    found = fit_fusion_weights(by_image, lambda _: np.nan)
+    assert (found.weights, found.iou, found.num_tried) == ((1, 1), IOU, 1) and np.isnan(found.score)

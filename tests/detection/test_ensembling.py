@@ -76,7 +76,8 @@ def noisy(rng: np.random.Generator, boxes, share: float) -> Detections:
 def ensemble(configs, monkeypatch):
     """(method, noises of two members) to the evaluation, the content of ensemble.json, and what was logged."""
 
-    def evaluate(how: str, noises: tuple[float, float], has_both: bool = True, score: str = "ap", suppress="none"):
+    def evaluate(how: str, noises, has_both: bool = True, score: str = "ap", suppress="none", num_scored=None):
+        """Only the last class is scored, and in the first `num_scored` sequences only, where such a number is given."""
         text = f"BASE: base\nDATASETS: {{COMPETITION: bccd}}\nDECODE: {{SUPPRESS: {suppress}}}\n"
         text += "ENSEMBLE: {MEMBERS: [BccdR, BccdY], "
         (configs / "Both.yaml").write_text(f"{text}{how}}}\n")
@@ -84,13 +85,16 @@ def ensemble(configs, monkeypatch):
         for sequence, frame in np.ndindex(NUM_SEQUENCES, FRAMES):
             name = f"{sequence}_{frame}"
             boxes[name] = random_image(rng, 3, 5, 0)[0]
+            if num_scored is not None:
+                boxes[name].classes[:] = 2 if sequence < num_scored else 0
             rows.append((name, str(sequence)))
             members[name] = [noisy(rng, boxes[name], share) for share in noises]
         held_out = {name: [0, 1] if has_both or index % 2 else [1] for index, name in enumerate(members)}
         monkeypatch.setattr(ensembling, "boxes_of", lambda run, folder: Truth(boxes))
         lines: list[str] = []
         loaded = load("Both", ())
-        loaded = replace(loaded, competition=replace(loaded.competition, score=score))
+        submitted = None if num_scored is None else loaded.competition.class_names[2:]
+        loaded = replace(loaded, competition=replace(loaded.competition, score=score, submitted=submitted))
         run = SimpleNamespace(loaded=loaded, log=lines.append)
 
         def make_each(name, make):
@@ -144,6 +148,11 @@ def test_weights_are_fitted_for_the_competitions_score(ensemble, monkeypatch, sc
     *_, lines = ensemble("METHOD: WBF, WEIGHTS: fitted", (0.05, 0.05), score=score, suppress=suppress)
     assert len(measured) > 1 and {own[:2] for own in measured} == {(score, suppress == "fitted")}
     assert "AP of single images" in lines[0]  # by which they are adopted or not
+
+
+def test_weights_are_equal_for_a_fold_if_the_others_have_no_box_of_a_scored_class(ensemble):
+    _, content, _ = ensemble("METHOD: WBF, WEIGHTS: fitted", (0.02, 0.2), num_scored=1)
+    assert content["weights"] is None and content["fit"]["kind"] == "equal"
 
 
 def test_the_competitions_own_score_is_a_mean_over_the_scored_classes():
