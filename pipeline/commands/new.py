@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.commands.table import Parser
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.paths import Folders, shown
+from pipeline.paths import Folders, descriptor, shown
 from pipeline.wording import nearest
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
 def _described(folder: Path, name: str) -> Description:
     """Returns the description by the first task that finds its labels in the folder.
 
+    Labels of a later task that cannot be described become a note.
+
     Raises:
         UserError: it has no images, or labels of no task; says what was looked for.
     """
@@ -66,12 +68,17 @@ def _described(folder: Path, name: str) -> Description:
     from pipeline.engine.run import named
     from pipeline.stages import TASKS
 
-    found, nothing = {}, {}
+    found, nothing, failed = {}, {}, []
     for task, record in TASKS.items():
         try:
             found[task] = named(record).discover(folder, name)
         except NothingFound as error:
             nothing[task] = error
+        except UserError as error:
+            if not found:
+                raise
+            why = re.sub(rf"^{re.escape(descriptor(name))}:\d+: ", "", str(error))  # a file that is not written
+            failed.append(f"there are {task}, too, which cannot be described: {why}")
     if not found:
         images = next(iter(nothing.values())).images
         raise UserError(
@@ -85,6 +92,8 @@ def _described(folder: Path, name: str) -> Description:
         first.draft.guess(
             "BOXES", f"the folder also has boxes; to detect these, write another file with {keys} and no MASKS"
         )
+    for text in failed:
+        first.draft.guess("BOXES", text)
     return first
 
 

@@ -89,6 +89,20 @@ def test_a_folder_with_masks_and_boxes_is_described_by_its_masks_and_names_the_b
     )
 
 
+def test_boxes_that_cannot_be_described_are_a_note_where_there_are_masks(configs, data, capsys):
+    box_folders.coco(data / "both")
+    for file in (data / "both/annotations").iterdir():
+        file.write_text(file.read_text().replace('"name": "tree"', '"name": ""'))
+    assert main(["new", str(data / "both")]) == 2  # without masks nothing else can be described
+    assert "CLASSES: a class name is empty" in capsys.readouterr().err
+    for path in sorted((data / "both").glob("train2017/*.jpg")):
+        folders.write(data / f"both/masks/{path.stem}.png", folders.mask(1))
+    assert main(["new", str(data / "both")]) == 0
+    out = capsys.readouterr().out
+    assert "there are boxes, too, which cannot be described: CLASSES: a class name is empty" in out
+    assert "MASKS: masks/{id}.png" in (configs / "competitions/both.yaml").read_text()
+
+
 def test_a_folder_without_masks_and_boxes_is_told_what_was_looked_for(configs, data, capsys):
     for seed in range(3):
         folders.write(data / f"photos/{seed}.png", folders.photo(seed))
