@@ -15,6 +15,7 @@ from pipeline.detection.annotations.voc import read_voc
 from pipeline.detection.annotations.yolo_text import read_yolo
 from pipeline.detection.discovery.annotations import Annotations, Remark, numbered, stem_of
 
+MOST_DIGITS = 4  # of the index of a class; a longer number at the start of a line is another, such as a time
 MOST = 0.9  # share of some files that can be read, if all are annotations
 
 
@@ -55,8 +56,8 @@ def find_yolo(folder: Path, paths: Sequence[str], stems: set[str]) -> Annotation
 
     def read(file: str) -> Annotated | None:
         given, problems = read_yolo(folder / file, file, "")
-        is_good = not problems and all(label.isdecimal() for label in given.labels) and np.isfinite(given.numbers).all()
-        return given if is_good else None
+        are_classes = all(label.isdecimal() and len(label) <= MOST_DIGITS for label in given.labels)
+        return given if are_classes and not problems and np.isfinite(given.numbers).all() else None
 
     if not _are_annotations([read(file) for file in spread(files)]):
         return None
@@ -104,6 +105,6 @@ def _names_in(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and all(isinstance(index, int) for index in names):
+    if isinstance(names, dict) and all(isinstance(index, int) and index < 10**MOST_DIGITS for index in names):
         names = [names.get(index, f"Class {index}") for index in range(max(names, default=-1) + 1)]
     return [str(name) for name in names] if isinstance(names, list) else []

@@ -202,3 +202,18 @@ def test_files_without_boxes_are_no_boxes(name, content, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(NothingFound, match="four numbers of a box"):
         describe_folder(tmp_path, "small")
+
+
+@pytest.mark.parametrize("start", ["1699999999", "9" * 5000])
+def test_text_files_whose_lines_begin_with_a_large_number_are_no_boxes(start, tmp_path: Path):
+    for index in range(3):
+        write_image(tmp_path / f"images/{index}.jpg", index)
+        write_lines(tmp_path / f"images/{index}.txt", [f"{start} 0.5 0.5 0.2 0.2"])
+    with pytest.raises(NothingFound, match="XML or text files"):
+        describe_folder(tmp_path, "small")
+
+
+def test_a_large_number_in_a_file_of_names_makes_no_classes(tmp_path: Path):
+    folders.nameless(tmp_path)
+    write_lines(tmp_path / "data.yaml", ["names: {0: car, 1699999999: tree}"])
+    assert describe_folder(tmp_path, "small")[0].competition().classes == ("Class 0", "Class 1")
