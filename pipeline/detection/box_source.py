@@ -70,7 +70,8 @@ class BoxSource:
         self.tables, self._unreadable = _tables(competition, folder)
         self.files = Files(folder, [self.form.template], competition.id_format) if self.form.template else None
         subsets = ("train", "valid") if competition.valid_images else ("train",)
-        self._templates = [competition.templates(subset)[0] for subset in subsets]
+        tested = ("test",) if competition.test_images else ()
+        self._templates = [competition.templates(subset)[0] for subset in (*subsets, *tested)]
         self._images = [Files(folder, competition.templates(subset), competition.id_format) for subset in subsets]
         self._checked: dict[str, Checked] = {}  # of inspected images, without their boxes
         self._entries: dict[tuple[str, str], list[str]] = {}  # images by (file, what it calls them)
@@ -127,7 +128,8 @@ class BoxSource:
         if absent:
             yield self._absent_words(absent)
         if others := [name for name in unused if name not in set(absent)]:
-            yield f"annotated images that are not used, as no list has them: {len(others):,} (first: {others[0]})"
+            why = "no list has them" if self.competition.train_csv else "they are not for training or validation"
+            yield f"annotated images that are not used, as {why}: {len(others):,} (first: {others[0]})"
 
         sides_N = np.concatenate([np.zeros(0, np.float32), *(own for _, own in sorted(self._sides.items()))])
         if len(sides_N):
@@ -156,7 +158,7 @@ class BoxSource:
         )
 
     def _absent(self, names: Sequence[str]) -> list[str]:
-        """Returns the names, of those in the annotations, of which no image is in the competition's folder."""
+        """Returns the names, of those in the annotations, of which no image is in a folder of images, test or not."""
         templates, id_format = self._templates, self.competition.id_format
         there = {path_parts(one)[-1] for template in templates for one in ids_of(self.folder, template, id_format)}
         return [name for name in names if path_parts(name)[-1] not in there]

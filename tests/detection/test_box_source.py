@@ -73,6 +73,19 @@ def test_annotated_images_that_the_folder_lacks_are_counted_where_there_is_no_li
     assert not any("no list" in text for text in source.notices)
 
 
+@pytest.mark.parametrize("kind", ["coco", "yolo", "voc", "xyxy"])
+def test_annotated_test_images_are_not_used_but_are_in_the_folder(kind, tmp_path):
+    write(tmp_path, kind, LABELLED)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "images/b.png").rename(tmp_path / "test/b.png")
+    made = competition(FORMS[kind], test_images="test/{id}.png")
+    texts = list(prepared(made, tmp_path)[2].notices)
+    assert not any("unpack" in text for text in texts)
+    assert any("not used, as they are not for training or validation: 1 (first: b" in text for text in texts)
+    (tmp_path / "test/b.png").unlink()
+    assert any("not in images or test (first: b" in text for text in prepared(made, tmp_path)[2].notices)
+
+
 @pytest.mark.parametrize(
     ("kind", "remedy"),
     [("xyxy", "set NORMALISED: true under BOXES"), ("coco", "COCO counts pixels"), ("voc", "VOC counts pixels")],
