@@ -93,12 +93,16 @@ def download_weights(name: str, competitions: list[str], folders: Folders) -> No
     from safetensors.torch import save_file
 
     from pipeline.training.encoder import load_pretrained
-    from pipeline.training.encoder_names import encoder_to_download, name_to_build
+    from pipeline.training.encoder_names import download_names, encoder_to_download, name_to_build
 
     _refuse_yolox(name, folders)
     encoder = encoder_to_download(name)
     if encoder is None or (encoder.name.startswith("tu-") and not timm.is_model(encoder.name.removeprefix("tu-"))):
-        known = [*competitions, *smp.encoders.encoders, *(f"tu-{one}" for one in timm.list_models())]
+        if encoder is None and (others := download_names(name)):
+            proposed = " or ".join(f"./run.sh download {other}" for other in others)
+            raise UserError(f"{name} has no weights 'imagenet', but others: {proposed}")
+        published = (other for one in smp.encoders.encoders for other in download_names(one))
+        known = [*competitions, *published, *(f"tu-{one}" for one in timm.list_models())]
         hint = did_you_mean(name, known, f"competitions: {', '.join(competitions)}", most=3)
         raise UserError(f"there is no competition or encoder {name!r}; {hint}")
     name_to_build(encoder)

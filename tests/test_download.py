@@ -1,6 +1,7 @@
 """Downloads: whole or absent, and nothing outside the folder."""
 
 import random
+import re
 import stat
 import zipfile
 
@@ -17,6 +18,7 @@ from pipeline.paths import Folders
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
 from pipeline.training.encoder import load_encoder
+from pipeline.training.encoder_names import encoder_to_download
 from tests.damages import damaged
 from tests.segmentation.submission.scenes import make_competition
 from tests.submission.clients import run_lines
@@ -190,3 +192,21 @@ def test_an_encoder_that_nobody_has_is_refused_with_the_nearest(tmp_path):
         UserError, match=r"there is no competition or encoder 'tu-lcnet_036'; did you mean .*tu-lcnet_035"
     ):
         download("tu-lcnet_036", folders)
+
+
+@pytest.mark.parametrize("name", ["dpn92", "resnext101_32x32d", "timm-efficientnet-l2"])
+def test_an_encoder_without_weights_of_imagenet_is_refused_with_names_that_are_downloaded(name, tmp_path):
+    folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
+    with pytest.raises(UserError, match=f"^{name} has no weights 'imagenet'") as refused:
+        download(name, folders)
+    proposed = re.findall(r"\./run\.sh download (\S+)", str(refused.value))
+    assert proposed and all(encoder_to_download(one).name == name for one in proposed)
+
+
+@pytest.mark.parametrize("name", ["dpn92-imagenet", "resnext101_32x32d-instagramm", "resnet18-sswl", "resnet188"])
+def test_what_is_proposed_for_a_slip_in_an_encoder_is_downloaded(name, tmp_path):
+    folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
+    with pytest.raises(UserError, match="did you mean ") as refused:
+        download(name, folders)
+    proposed = str(refused.value).partition("did you mean ")[2].rstrip("?").split(" or ")
+    assert all(encoder_to_download(one) for one in proposed)

@@ -45,6 +45,15 @@ def encoder_to_download(name: str) -> Encoder | None:
     return next((one for one in tagged if download_name(one) == name), None)
 
 
+def download_names(name: str) -> list[str]:
+    """Returns what `download_name` gives for all published weights of an encoder; [] where there are none.
+
+    >>> download_names("resnext101_32x4d"), download_names("dpn92"), download_names("resnet")
+    (['resnext101_32x4d-ssl', 'resnext101_32x4d-swsl'], ['dpn92-imagenet+5k'], [])
+    """
+    return [download_name(Encoder(name, "", tag)) for tag in published_weights(name)]
+
+
 def name_to_build(encoder: Encoder) -> str:
     """Returns the name by which the library builds an encoder: as in the config, or of a commit of the hub.
 
