@@ -3,6 +3,8 @@
 An encoder there is two files: `config.json` names one of timm's architectures and its arguments, `model.safetensors`
 has the weights. Both are fetched once into the hub's own cache (HF_HOME) and from then on read there, at the commit
 that was fetched. Nothing else is read: no code, no pickled weights, no files that `config.json` names elsewhere.
+
+What decides freshness imports this file at every start, so timm and the hub's client are imported where they are used.
 """
 
 from __future__ import annotations
@@ -11,9 +13,6 @@ import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import huggingface_hub
-import timm
 
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
@@ -61,6 +60,8 @@ def refuse_remote(encoder: Encoder) -> None:
 
 def on_this_machine(encoder: Encoder) -> list[Path]:
     """Returns the files of an encoder of the hub that are in the cache; asks no network."""
+    import huggingface_hub
+
     owner_and_name, revision = NAME.fullmatch(encoder.name).groups()
     wanted = (DESCRIPTION, WEIGHTS) if encoder.weights is not None else (DESCRIPTION,)
     found = [huggingface_hub.try_to_load_from_cache(owner_and_name, file, revision=revision) for file in wanted]
@@ -74,6 +75,8 @@ def encoder_of_hub(encoder: Encoder) -> HubEncoder:
         UserError: it is not permitted, the hub does not give it, it has no safetensors, or its description is of
             something else than a network of timm.
     """
+    import timm
+
     refuse_remote(encoder)
     owner_and_name, revision = NAME.fullmatch(encoder.name).groups()
     paths = on_this_machine(encoder)
@@ -134,6 +137,8 @@ def mean_std_of_hub(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | 
 
 
 def _fetched(owner_and_name: str, file: str, revision: str | None) -> Path:
+    import huggingface_hub
+
     try:
         return Path(huggingface_hub.hf_hub_download(owner_and_name, file, revision=revision))
     except huggingface_hub.errors.EntryNotFoundError as error:

@@ -66,7 +66,7 @@ def test_a_run_that_was_never_started_gets_no_folder(capsys):
 
 def test_the_answer_needs_no_heavy_package(python_modules):
     loaded = python_modules("import pipeline.__main__ as main; main.main(['why', 'ExpAAB'])")
-    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "cv2"}
+    assert not loaded & {"torch", "timm", "huggingface_hub", "numpy", "pandas", "matplotlib", "cv2"}
 
 
 def test_the_demo_is_not_drawn_where_its_images_are_gone(tmp_path, monkeypatch, capsys):

@@ -33,6 +33,11 @@ def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "configs"
 
 
+def test_what_decides_freshness_needs_no_network_library(python_modules):
+    loaded = python_modules("import pipeline.work.inputs")
+    assert not loaded & {"torch", "timm", "huggingface_hub", "segmentation_models_pytorch"}
+
+
 def test_a_skipped_tile_stage_starts_without_heavy_packages(tmp_path, python_modules):
     (tmp_path / "runs" / "Some").mkdir(parents=True)
     (tmp_path / "runs" / "Some" / "tiles.json").write_text(json.dumps({"store": "abc"}))
