@@ -25,7 +25,7 @@ from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.training.encoder_names import download_name, is_plain_transformer, name_to_build, published_weights
-from pipeline.training.hub import is_of_hub, mean_std_of_hub
+from pipeline.training.hub import encoder_of_hub, is_of_hub, mean_std_of_hub
 from pipeline.training.inputs import find_encoder_weights
 from pipeline.training.weights import read_safetensors, refuse_other_kinds
 
@@ -197,7 +197,8 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
     known = published_weights(encoder.name)
     if known and encoder.weights not in known:
         raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(known)}")
-    name = name_to_build(encoder)
+    is_remote = is_of_hub(encoder.name)
+    name = encoder_of_hub(encoder, has_weights=True).name if is_remote else name_to_build(encoder)
     # Without this the client tries again and again for some 24 s before it admits that there is no network.
     hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
     try:

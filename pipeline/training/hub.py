@@ -18,7 +18,12 @@ from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 
 PREFIX = "tu-hf-hub:"
-NAME = re.compile(rf"{PREFIX}([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]*))?", re.ASCII)
+# As the hub allows: parts of at most 96 characters that end with a letter, digit or underscore, without -- and ..
+_PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
+NAME = re.compile(
+    rf"{PREFIX}(?![^@]*(?:--|\.\.))({_PART}/{_PART})(?<!\.git)(?:@([A-Za-z0-9][\w.-]*))?",
+    re.ASCII,
+)
 DESCRIPTION, WEIGHTS = "config.json", "model.safetensors"
 # By these a description would have timm read other files than these two, also from this machine.
 ELSEWHERE = ("url", "file", "state_dict", "hf_hub_filename", "custom_load")
@@ -30,7 +35,6 @@ class HubEncoder(NamedTuple):
 
     name: str  # as timm loads it, with the commit
     description: Path
-    weights: Path | None
 
 
 def is_of_hub(name: str) -> bool:
@@ -58,18 +62,21 @@ def refuse_remote(encoder: Encoder) -> None:
         raise UserError(f"MODEL.ENCODER.NAME: found {encoder.name!r}, expected {PREFIX}OWNER/NAME or OWNER/NAME@COMMIT")
 
 
-def on_this_machine(encoder: Encoder) -> list[Path]:
-    """Returns the files of an encoder of the hub that are in the cache; asks no network."""
-    import huggingface_hub
+def on_this_machine(encoder: Encoder, files: tuple[str, ...] = (DESCRIPTION, WEIGHTS)) -> list[Path]:
+    """Returns the files of an encoder of the hub that are in the cache; asks no network. None of a name that is none.
 
-    owner_and_name, revision = NAME.fullmatch(encoder.name).groups()
-    wanted = (DESCRIPTION, WEIGHTS) if encoder.weights is not None else (DESCRIPTION,)
-    found = [huggingface_hub.try_to_load_from_cache(owner_and_name, file, revision=revision) for file in wanted]
-    return [Path(path) for path in found if isinstance(path, str)]
+    >>> on_this_machine(Encoder("tu-hf-hub:resnet18", "R18", None))
+    []
+    """
+    parts = NAME.fullmatch(encoder.name)
+    return [path for file in files if (path := _cached(*parts.groups(), file)) is not None] if parts else []
 
 
-def encoder_of_hub(encoder: Encoder) -> HubEncoder:
+def encoder_of_hub(encoder: Encoder, has_weights: bool = False) -> HubEncoder:
     """Returns an encoder of the hub, which is fetched where it is not on this machine.
+
+    Args:
+        has_weights: whether its weights are wanted, too, of the same commit; to build it, the description is enough.
 
     Raises:
         UserError: it is not permitted, the hub does not give it, it has no safetensors, or its description is of
@@ -79,23 +86,17 @@ def encoder_of_hub(encoder: Encoder) -> HubEncoder:
 
     refuse_remote(encoder)
     owner_and_name, revision = NAME.fullmatch(encoder.name).groups()
-    paths = on_this_machine(encoder)
-    wanted = (DESCRIPTION, WEIGHTS) if encoder.weights is not None else (DESCRIPTION,)
-    if len(paths) < len(wanted):
-        paths = [_fetched(owner_and_name, file, revision) for file in wanted]
-    commits = {path.parent.name for path in paths}
-    if len(commits) > 1:
-        raise UserError(
-            f"MODEL.ENCODER.NAME: the cache has the files of {owner_and_name} of several commits; "
-            f"choose one: {PREFIX}{owner_and_name}@{min(commits)}"
-        )
-    description = read_description(paths[0], encoder.name)
+    path = _cached(owner_and_name, revision, DESCRIPTION) or _fetched(owner_and_name, revision, DESCRIPTION)
+    commit = path.parent.name
+    description = read_description(path, encoder.name)
     if not timm.is_model(str(description["architecture"])):
         raise UserError(
             f"MODEL.ENCODER.NAME: {encoder.name} has the architecture {description['architecture']!r}, which timm does "
             "not have; name another encoder"
         )
-    return HubEncoder(f"{PREFIX}{owner_and_name}@{commits.pop()}", *paths, *([None] if len(paths) < 2 else []))
+    if has_weights and _cached(owner_and_name, commit, WEIGHTS) is None:
+        _fetched(owner_and_name, commit, WEIGHTS)
+    return HubEncoder(f"{PREFIX}{owner_and_name}@{commit}", path)
 
 
 def read_description(path: Path, name: str) -> dict[str, Any]:
@@ -136,7 +137,14 @@ def mean_std_of_hub(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | 
     return tuple(map(tuple, pair)) if is_given and all(one > 0 for one in pair[1]) else None
 
 
-def _fetched(owner_and_name: str, file: str, revision: str | None) -> Path:
+def _cached(owner_and_name: str, revision: str | None, file: str) -> Path | None:
+    import huggingface_hub
+
+    path = huggingface_hub.try_to_load_from_cache(owner_and_name, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None  # otherwise None, or a mark that the hub does not have it
+
+
+def _fetched(owner_and_name: str, revision: str | None, file: str) -> Path:
     import huggingface_hub
 
     try:

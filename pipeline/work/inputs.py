@@ -39,7 +39,7 @@ from pipeline.paths import (
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.all_data import source_of
-from pipeline.training.hub import is_of_hub, on_this_machine
+from pipeline.training.hub import DESCRIPTION, WEIGHTS, is_of_hub, on_this_machine
 from pipeline.training.inputs import (
     find_checkpoint,
     find_encoder_weights,
@@ -198,8 +198,10 @@ def starting_weights(run: Run) -> Sources:
         previous = find_checkpoint(config.experiment.load_prev, run.folders)
         return {"the previous run's best checkpoint": previous} | sources
     path = find_encoder_weights(config.model.encoder, run.folders.weights)
-    if is_of_hub(config.model.encoder.name):  # a network and, but for a path, weights that may change there
-        sources |= {f"the encoder's {path.name}": path for path in on_this_machine(config.model.encoder)}
+    encoder = config.model.encoder
+    if is_of_hub(encoder.name):  # a network and, where no file has them, weights that may change there
+        files = (DESCRIPTION,) if path or encoder.weights is None else (DESCRIPTION, WEIGHTS)
+        sources |= {f"the encoder's {file.name}": file for file in on_this_machine(encoder, files)}
     return ({"the encoder's weights": path} if path else {}) | sources
 
 

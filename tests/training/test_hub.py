@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config.schema import Encoder, Model
 from pipeline.engine.dependence import why_run
+from pipeline.engine.freshness import Marker, write_marker
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
 from pipeline.training.encoder import load_encoder, mean_std
@@ -75,7 +76,11 @@ def test_it_is_built_and_filled_from_the_cache(cache):
 
 
 @pytest.mark.parametrize(
-    "name", ["tu-hf-hub:", "tu-hf-hub:small", "tu-hf-hub:../../x", "tu-hf-hub:a/b/c", f"{NAME}@../x"]
+    "name",
+    [
+        *("tu-hf-hub:", "tu-hf-hub:small", "tu-hf-hub:../../x", "tu-hf-hub:a/b/c", f"{NAME}@../x"),
+        *(f"tu-hf-hub:own/{name}" for name in ("a--b", "a..b", "a.", "a-", "a.git", "a" * 97)),
+    ],
 )
 def test_a_name_that_is_no_owner_and_name_is_refused(name):
     with pytest.raises(UserError, match=r"MODEL\.ENCODER\.NAME: found .*, expected tu-hf-hub:OWNER/NAME"):
@@ -108,8 +113,22 @@ def test_weights_in_another_format_are_not_read(cache):
     next(cache.rglob("model.safetensors")).rename(
         cache / "models--somebody--small/snapshots" / ("a" * 40) / "pytorch_model.bin"
     )
+    network = build_network(Model("Unet", "U", ENCODER), 2)
     with pytest.raises(UserError, match=r"model\.safetensors of somebody/small is not in the cache"):
-        build_network(Model("Unet", "U", ENCODER), 2)
+        load_encoder(network, ENCODER, ())
+
+
+@pytest.mark.parametrize("weights", [None, "imagenet", "/own/weights.safetensors"])
+def test_a_network_is_built_from_its_description_alone(cache, weights):
+    next(cache.rglob("model.safetensors")).unlink()
+    network = build_network(Model("Unet", "U", Encoder(NAME, "SML", weights, allow_remote=True)), 2)
+    assert network.encoder.state_dict()
+
+
+def test_why_a_run_trains_is_told_of_a_name_that_is_none_too(workshop):
+    run = run_of(workshop.tiny("MODEL.NAME=Unet", "MODEL.ENCODER.NAME=tu-hf-hub:resnet18"))
+    write_marker(run.paths.marker("train"), Marker(1, {}, {}, {}, 1.0))
+    assert why_run(run.stage("train"), run) is not None
 
 
 @pytest.mark.parametrize(
