@@ -25,7 +25,9 @@ def install_command(*packages: str) -> str:
     uv = shown(beside) if beside.is_file() else shutil.which("uv")
     if uv is not None:
         return f"{shlex.quote(uv)} pip install --python {python} {wanted}"
-    base = [sys._base_executable, "-m", "pip", "--python", sys.executable]
-    if subprocess.run([*base, "--version"], capture_output=True, check=False).returncode == 0:
-        return f"{shlex.quote(base[0])} -m pip --python {python} install {wanted}"
+    base = shutil.which(getattr(sys, "_base_executable", None) or "")  # absent where Python is embedded or was removed
+    if base is not None:
+        pip = [base, "-m", "pip", "--python", sys.executable]
+        if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode == 0:
+            return f"{shlex.quote(base)} -m pip --python {python} install {wanted}"
     return f"{python} -m ensurepip && {python} -m pip install {wanted}"

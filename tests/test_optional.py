@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import optional
+
 PROJECT = Path(__file__).resolve().parent.parent
 ASK = "from pipeline.optional import install_command; print(install_command('mine>=1'))"
 
@@ -46,3 +48,15 @@ def test_the_command_installs_into_an_environment_that_has_no_pip(tmp_path, has_
         assert (tmp_path / "called").read_text() == "pip install --python an environment/bin/python mine>=1\n"
     else:
         subprocess.run([python, "-c", "import mine"], check=True)
+
+
+@pytest.mark.parametrize("base", ["/removed/python", "", None])
+def test_a_python_below_that_is_gone_is_not_started(monkeypatch, base):
+    monkeypatch.setattr(optional, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional.sys, "executable", "/own/python")
+    monkeypatch.setattr(optional.sys, "_base_executable", base)
+    monkeypatch.setenv("PATH", "/nowhere")
+    expected = "/own/python -m ensurepip && /own/python -m pip install mine"
+    assert optional.install_command("mine") == expected
+    monkeypatch.delattr(optional.sys, "_base_executable")
+    assert optional.install_command("mine") == expected

@@ -128,13 +128,13 @@ def import_optuna() -> Any:
     Raises:
         UserError: it is not installed, or has another major version.
     """
-    remedy = f"type: {install_command(OPTUNA)}"
     try:
         optuna = importlib.import_module("optuna")
     except ImportError:
-        raise UserError(f"a study with SEARCH needs the package optuna, which is not installed; {remedy}") from None
+        missing = "a study with SEARCH needs the package optuna, which is not installed"
+        raise UserError(f"{missing}; type: {install_command(OPTUNA)}") from None
     if optuna.__version__.split(".")[0] != "5":
-        raise UserError(f"found optuna {optuna.__version__}, expected {OPTUNA}; {remedy}")
+        raise UserError(f"found optuna {optuna.__version__}, expected {OPTUNA}; type: {install_command(OPTUNA)}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

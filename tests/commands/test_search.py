@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 
 from pipeline.__main__ import main
 from pipeline.commands import search as search_module
+from pipeline.commands.proposals import import_optuna
 from pipeline.config.study import SEED, SPLIT
 from pipeline.errors import UserError
 from pipeline.paths import BEST, STUDIES, Folders
@@ -250,6 +252,13 @@ def test_without_optuna_a_search_says_what_to_type_and_its_table_can_be_read(wri
     assert message in err and "-m pip install 'optuna>=5,<6'" in err
     assert main(["study", "mine", "--table"]) == 0
     assert "0 of 3 trials: none begun" in capsys.readouterr().out
+
+
+def test_what_to_type_to_install_optuna_is_asked_for_only_where_it_is_missing(monkeypatch):
+    there = SimpleNamespace(__version__="5.0.0", logging=SimpleNamespace(set_verbosity=lambda level: None, WARNING=30))
+    monkeypatch.setitem(sys.modules, "optuna", there)
+    monkeypatch.setattr("pipeline.commands.proposals.install_command", lambda *packages: pytest.fail("asked for"))
+    assert import_optuna() is there
 
 
 @needs_optuna
