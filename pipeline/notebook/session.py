@@ -108,8 +108,8 @@ def _continue_from(slug: str) -> None:
 def newest_pack(packs: Sequence[Path]) -> Path:
     """Returns the pack in which a session has written last, by the times of the files in it.
 
-    The times of the packs themselves are those of the mount of an input. One that is damaged is taken only if there is
-    no other.
+    The times of the packs themselves are those of the mount of an input. One that is damaged or cannot be read is taken
+    only if there is no other.
     """
 
     def last_written(pack: Path) -> float:
@@ -118,6 +118,9 @@ def newest_pack(packs: Sequence[Path]) -> Path:
                 return max((member.mtime for member in archive), default=0.0)
         except DAMAGED_ARCHIVE:
             return -1.0
+        except OSError as error:  # of the mount
+            print(f"{pack} cannot be read and is left out: {error.strerror or error}")
+            return -2.0
 
     return packs[0] if len(packs) == 1 else max(packs, key=last_written)
 
