@@ -78,7 +78,7 @@ def _described(folder: Path, name: str) -> Description:
             if not found:
                 raise
             why = re.sub(rf"^{re.escape(descriptor(name))}:\d+: ", "", str(error))  # a file that is not written
-            failed.append(f"there are {task}, too, which cannot be described: {why}")
+            failed.append(f"the folder also has {task}, which cannot be described: {why}")
     if not found:
         images = next(iter(nothing.values())).images
         raise UserError(

@@ -99,7 +99,7 @@ def test_boxes_that_cannot_be_described_are_a_note_where_there_are_masks(configs
         folders.write(data / f"both/masks/{path.stem}.png", folders.mask(1))
     assert main(["new", str(data / "both")]) == 0
     out = capsys.readouterr().out
-    assert "there are boxes, too, which cannot be described: CLASSES: a class name is empty" in out
+    assert "the folder also has boxes, which cannot be described: CLASSES: a class name is empty" in out
     assert "MASKS: masks/{id}.png" in (configs / "competitions/both.yaml").read_text()
 
 
