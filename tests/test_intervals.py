@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from pipeline.intervals import Interval, assign_folds, degrees_of_freedom, group_numbers, interval
-from pipeline.report.compare import paired_gain
+from pipeline.report.compare import paired_contrast
 from tests.long.intervals import missed_share
 
 FRAMES = 6
@@ -59,7 +59,7 @@ def test_runs_are_compared_with_this_interval():
     gains, ids = draw_gains(np.random.default_rng(0), 5), [f"p{index}" for index in range(5 * FRAMES)]
     first = {name: (f"s{index // FRAMES}", 0.5) for index, name in enumerate(ids)}
     other = {name: (f"s{index // FRAMES}", 0.5 + gains[index]) for index, name in enumerate(ids)}
-    found, wanted = paired_gain(first, other), interval(gains, np.repeat(np.arange(5), FRAMES))
+    found, wanted = paired_contrast(first, other).interval, interval(gains, np.repeat(np.arange(5), FRAMES))
     assert (found.mean, found.low, found.high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
 
 

@@ -155,11 +155,11 @@ def test_a_session_leaves_what_would_not_end_to_the_next(write_study, capsys):
     (finished,) = Folders.from_environment().runs.glob("demo*/metrics.json")
     for path in (finished.parent / ".stages").glob("*.json"):
         marker = json.loads(path.read_text())
-        path.write_text(json.dumps(marker | {"seconds": 59.9 / MARGIN if path.stem == "train" else 0.0}))
+        path.write_text(json.dumps(marker | {"seconds": 59.99 / MARGIN if path.stem == "train" else 0.0}))
     capsys.readouterr()
     assert main(["study", "mine", "--time-limit", "1min"]) == 3  # a minute, less what it takes to see that a is done
     captured = capsys.readouterr()
-    assert "1 run left for the next session (the next takes about 59.9 s)" in captured.out
+    assert "1 run left for the next session (the next takes about 60.0 s)" in captured.out
     assert "b, split 0" not in captured.out
     assert captured.err == f"stopped: {NO_TIME}; to continue, type the same command\n"
     assert main(["study", "mine"]) == 0

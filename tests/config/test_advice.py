@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 
 KEY = r"[A-Z][A-Z_]*(?:\.[A-Z_]+)*"
 VALUE = r"(?:\[[^\]]*\]|'[^']*'|true\b|false\b|null\b|-?\d[\w.+-]*|[a-z][a-z0-9_.]*|[A-Z][A-Za-z0-9]+)"
-NO_VALUES = {"that", "two", "MOSAIC", "MIX_UP", "fewer"}  # words behind "set" or "use" that say what to choose
+NO_VALUES = {"that", "two", "more", "MOSAIC", "MIX_UP", "fewer"}  # words behind "set" or "use" that say what to choose
 MASKS = (
     "AVERAGE.METHOD=swa & AVERAGE.COUNT=200",
     "AVERAGE.METHOD=swa & AVERAGE.RUNS=[ExpAAC]",

@@ -75,10 +75,9 @@ def test_keys_carry_epoch_and_whether_to_augment():
     assert {(key.epoch, key.augment, key.repeat) for batch in made for key in batch} == {(9, False, 0)}
 
 
-def test_fewer_samples_than_a_batch_are_refused_when_the_rest_is_dropped():
-    with pytest.raises(UserError, match="BATCH_SIZE is 4, but there are 3 training samples"):
-        sampler(3)
+def test_fewer_samples_than_a_batch_are_a_batch_unless_the_rest_is_dropped():
     assert len(list(sampler(3, drop_last=False))) == 1
+    assert len(list(sampler(3))) == 0, "refused where a training is put together"
 
 
 def test_images_of_one_size_share_batches_and_all_are_visited():

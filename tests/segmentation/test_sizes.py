@@ -140,7 +140,9 @@ def test_samples_of_another_size_than_the_networks_are_refused_with_the_key_to_s
     refuse_other_sizes(Sizes(fixed=TILE), {TILE})
     with pytest.raises(UserError, match=r"a training sample has 96x64; set MODEL\.ENCODER\.IMAGE_SIZE: \[96, 64\]"):
         refuse_other_sizes(Sizes(fixed=TILE), {(64, 96)})
-    with pytest.raises(UserError, match=r"cut tiles: TILE\.ENABLE: true"):
+    with pytest.raises(
+        UserError, match=r"cut tiles of its size: DATASETS\.AUGMENTATION\.TILE: \{ENABLE: true, WIDTH: 192"
+    ):
         refuse_other_sizes(Sizes(fixed=TILE), {(64, 96), (32, 32)})
 
 

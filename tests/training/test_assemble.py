@@ -54,6 +54,15 @@ def test_a_warm_up_longer_than_its_phase_is_refused_before_the_first_step(worksh
         gather(loaded)
 
 
+def test_fewer_samples_than_a_batch_are_refused_with_a_size_that_fits(workshop):
+    loaded = workshop.tiny("SWEEP.ENABLE=false", "DATALOADERS.TRAIN.BATCH_SIZE=512", "DATALOADERS.TRAIN.DROP_LAST=true")
+    run_stages(loaded, "tile")
+    with pytest.raises(
+        UserError, match=r"BATCH_SIZE is 512, but there are \d+ training samples.*\nSet BATCH_SIZE to \d+"
+    ):
+        gather(loaded)
+
+
 def test_auto_takes_the_rate_of_the_sweep(workshop):
     loaded = workshop.tiny("SOLVER.MAX_LR=auto")
     paths, _ = run_stages(loaded, "tile")
