@@ -48,7 +48,9 @@ SIGMOID_MIXES = (
 COPIES = {
     "scales 0.75, 1, 1.25": {"scales": (0.75, 1.0, 1.25)},
     "the same, weighted": {"scales": (0.75, 1.0, 1.25), "scale_weights": (1.0, 2.0, 1.0)},
+    "scales 0.75, 1, 1.5": {"scales": (0.75, 1.0, 1.5)},
     "flip": {"tta": "flip"},
+    "d2": {"tta": "d2"},
     "flip at three scales": {"tta": "flip", "scales": (0.75, 1.0, 1.25)},
     "d4 at three scales": {"tta": "d4", "scales": (0.75, 1.0, 1.25)},
 }
