@@ -28,9 +28,18 @@ def pseudo_words(facts: Mapping[str, Any]) -> str:
     members = ", ".join(facts["members"])
     by = facts["teacher"] if members == facts["teacher"] else f"{facts['teacher']} ({members})"
     sure = f"of a confidence of {facts['confidence']:g} or more"
-    agreed = "" if facts["agreement"] is None else f", on which a share of {facts['agreement']:g} of the members agree"
+    agreed = "" if facts["agreement"] is None else f", on which {_agreeing(facts['agreement'])} agree"
     share = f"{100 * facts['labelled']:.0f} % of the pixels"
     return f"{facts['labels']} pseudo-labels of {images}, by {by}: {share}, {sure}{agreed}"
+
+
+def _agreeing(share: float) -> str:
+    """Returns how many members have to agree.
+
+    >>> _agreeing(1.0), _agreeing(0.6)
+    ('all members', 'at least 60 % of the members')
+    """
+    return "all members" if share == 1 else f"at least {percent(share)} of the members"
 
 
 def pseudo_origin(facts_by_run: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
