@@ -86,6 +86,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.config.schema import pseudo_per_batch
     from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
+    from pipeline.report.side_tables import new_in_phases
     from pipeline.training.all_data import settled_plan
 
     loaded = load(chosen.name, tuple(chosen.overrides))
@@ -106,11 +107,9 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
         is_auto = False
         print(f"lengths and auto rate are those of SOLVER.FROM {loaded.config.solver.from_}")
     write_atomic(path, draw_plan(plan, num_steps, title))
-    for phase in plan:
-        limits = f", patience {phase.patience}" if phase.patience else ""
-        rate = f"LR {phase.lr} from {phase.max_lr:.3g}"
+    for phase, words in zip(plan, new_in_phases(plan), strict=True):
         epochs = "1 epoch" if phase.epochs == 1 else f"{phase.epochs} epochs"
-        print(f"{phase.name:<10} at most {epochs}{limits}, {rate}, starts from {phase.start_from}")
+        print(f"{phase.name:<10} at most {epochs}: {words}")
     if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
         command = shlex.join(["./run.sh", chosen.name, *chosen.overrides, "tile"])
         print(f"warm-up is plotted for {PLAN_STEPS} steps per epoch; the real number is known after {command}")

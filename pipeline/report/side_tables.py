@@ -19,7 +19,13 @@ from pipeline.scores import of_images
 from pipeline.training.state import when
 from pipeline.wording import duration
 
-USUAL = {"start": "starts from last", "loss": "loss LOSS_FN.MIX", "frozen": "nothing frozen", "augment": "augmented"}
+USUAL = {
+    "patience": "no patience",
+    "start": "starts from last",
+    "loss": "loss LOSS_FN.MIX",
+    "frozen": "nothing frozen",
+    "augment": "augmented",
+}
 
 
 def run_cell(index: int, side: Side) -> Html:
@@ -151,18 +157,31 @@ def _phases(side: Side) -> Html | str:
     if not side.phases:
         items = [f"{_range(*span)} {name}" for name, span in spans.items()]
         return tag("ul", *(tag("li", item) for item in items), class_="plain") if items else "–"
-    items, before = [], USUAL
-    for phase in side.phases:
-        now = phase_facts(phase)
-        words = ", ".join(text for key, text in now.items() if before.get(key) != text)
+    items = []
+    for phase, words in zip(side.phases, new_in_phases(side.phases), strict=True):
         reached = _range(*spans[phase.name]) if phase.name in spans else "not reached:"
         items.append(tag("li", tag("b", reached), f" {phase.name}: {words}"))
-        before = now
     return tag("ul", *items, class_="plain")
 
 
 def _range(first: int, last: int) -> str:
     return f"{first}" if first == last else f"{first}–{last}"
+
+
+def new_in_phases(phases: Sequence[Phase]) -> list[str]:
+    """Returns what each phase of a plan sets, without what holds from the phase before or is usual.
+
+    >>> from dataclasses import replace
+    >>> first = Phase("a", epochs=3, lr="poly", max_lr=0.01, min_lr=0.0, warmup_steps=500)
+    >>> new_in_phases([first, replace(first, name="b", power=1.2, freeze=("encoder",))])
+    ['LR poly from 0.01, power 0.9, warm-up of 500 steps', 'power 1.2, frozen encoder']
+    """
+    found, before = [], USUAL
+    for phase in phases:
+        now = phase_facts(phase)
+        found.append(", ".join(text for key, text in now.items() if before.get(key) != text) or "as before")
+        before = now
+    return found
 
 
 def phase_facts(phase: Phase) -> dict[str, str]:
@@ -178,8 +197,7 @@ def phase_facts(phase: Phase) -> dict[str, str]:
     if phase.warmup_steps or phase.warmup:
         length = f"{phase.warmup_steps} steps" if phase.warmup_steps else f"{phase.warmup:g} epochs"
         facts["warm-up"] = f"warm-up of {length}"
-    if phase.patience:
-        facts["patience"] = f"patience {phase.patience}"
+    facts["patience"] = f"patience {phase.patience}" if phase.patience else "no patience"
     facts["start"] = f"starts from {phase.start_from}"
     facts["loss"] = f"loss {phase.loss or 'LOSS_FN.MIX'}"
     facts["frozen"] = f"frozen {', '.join(phase.freeze)}" if phase.freeze else "nothing frozen"

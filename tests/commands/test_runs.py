@@ -54,6 +54,17 @@ def test_plan_prints_its_assumptions(tmp_path, monkeypatch, capsys):
     assert "steps per epoch" not in capsys.readouterr().out
 
 
+def test_plan_says_what_each_phase_changes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    assert main(["plan", "ExpC05"]) == 0
+    first, steeper, frozen, gentler = capsys.readouterr().out.splitlines()[:4]
+    assert first == "poly       at most 28 epochs: LR poly from 0.0002, power 0.9, warm-up of 500 steps"
+    assert steeper == "steeper    at most 18 epochs: power 1.2" and gentler == "gentler    at most 20 epochs: power 1.2"
+    layers = ", ".join(f"encoder.layer{number}" for number in range(1, 5))
+    words = f"power 2, loss 0.5 ce(stride=8) + 0.5 lovasz, frozen encoder.bn1, {layers}"
+    assert frozen == f"frozen     at most 1 epoch: {words}"
+
+
 def test_plan_uses_the_rate_that_the_sweep_suggests(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     words = ["plan", "ExpAAA", "SOLVER.MAX_LR=auto"]
