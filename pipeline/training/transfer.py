@@ -38,10 +38,12 @@ def load_previous(run: Run, network: nn.Module) -> None:
     settings = run.loaded.config.experiment
     path = find_checkpoint(settings.load_prev, run.folders)
     origin, state = f"EXPERIMENT.LOAD_PREV {settings.load_prev}", read_weights(path)
-    if settings.load_part == "all":
-        load_weights(network, state, origin)
-        return
     own_classes, classes = run.loaded.competition.class_names, classes_of(path)
+    if settings.load_part == "all":
+        load_weights(network, state, origin, ", or EXPERIMENT.LOAD_PART=fitting to take what fits")
+        if classes not in (None, list(own_classes)):
+            run.log(f"note: {origin} has the last layer of other classes; EXPERIMENT.LOAD_PART=fitting gives a new one")
+        return
     if settings.load_part == "classes" and classes is None:
         raise UserError(
             f"EXPERIMENT.LOAD_PART classes needs the names of the classes of {settings.load_prev}, but there is no "

@@ -45,42 +45,43 @@ def read_archive(file: Path | BinaryIO) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str, otherwise: str = "") -> None:
     """Fills a network with the weights of another one of the same MODEL.
+
+    Args:
+        otherwise: what else to do than to set MODEL, for messages.
 
     Raises:
         UserError: names the first tensor that does not fit.
     """
-    refuse_unfit(state, network.state_dict(), origin)
+    refuse_unfit(state, network.state_dict(), origin, otherwise)
     network.load_state_dict(dict(state))
 
 
-def refuse_unfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
+def refuse_unfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str, otherwise: str = "") -> None:
     """Refuses weights whose names, shapes or kinds are not exactly those of a network.
 
     Args:
         state: the weights that were read.
         own: those of the network.
         origin: of `state`, for messages.
+        otherwise: what else to do than to set MODEL, for messages.
 
     Raises:
         UserError: names the first tensor that does not fit.
     """
+    remedy = f"set MODEL as in the run that wrote it{otherwise}"
     for name, tensor in own.items():
         if name not in state:
-            raise UserError(
-                f"{origin} does not fit this network: it has no {name}; set MODEL as in the run that wrote it"
-            )
+            raise UserError(f"{origin} does not fit this network: it has no {name}; {remedy}")
         if state[name].shape != tensor.shape:
             raise UserError(
                 f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
-                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run"
+                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run{otherwise}"
             )
     foreign = next((name for name in state if name not in own), None)
     if foreign is not None:
-        raise UserError(
-            f"{origin} does not fit this network, which has no {foreign}; set MODEL as in the run that wrote it"
-        )
+        raise UserError(f"{origin} does not fit this network, which has no {foreign}; {remedy}")
     refuse_other_kinds(state, own, origin)
 
 

@@ -76,10 +76,14 @@ def test_a_last_layer_of_as_many_other_classes_is_not_taken(workshop, tmp_path):
     path, state = earlier(workshop, tmp_path / "before", names[::-1])
     own, lines = started(workshop, path, "fitting")
     assert not torch.equal(own[HEAD[0]], state[HEAD[0]]) and "(its classes are others, or not known)" in lines[1]
+    own, lines = started(workshop, path, "all")
+    assert torch.equal(own[HEAD[0]], state[HEAD[0]]), "all is what it says"
+    assert ["has the last layer of other classes; EXPERIMENT.LOAD_PART=fitting" in line for line in lines] == [True]
     path, state = earlier(workshop, tmp_path / "same", names)
     own, lines = started(workshop, path, "fitting")
     assert all(torch.equal(own[name], state[name]) for name in state)
     assert lines == [f"EXPERIMENT.LOAD_PREV {path}: {len(state)} of {len(state)} tensors are taken"]
+    assert started(workshop, path, "all")[1] == []
 
 
 def test_another_decoder_leaves_the_encoder(workshop, tmp_path):
@@ -103,7 +107,7 @@ def test_networks_that_the_library_wrote_and_plain_files_are_taken(workshop, tmp
 @pytest.mark.parametrize(
     ("part", "changes", "words"),
     [
-        ("all", (), r"does not fit this network: segmentation_head\.0\.weight"),
+        ("all", (), r"does not fit .*segmentation_head\.0\.weight.* or EXPERIMENT.LOAD_PART=fitting to take what fits"),
         ("fitting", ("MODEL.NAME=FPN", "MODEL.ENCODER.NAME=resnet18"), "nothing in EXPERIMENT.LOAD_PREV"),
         ("classes", (), "needs the names of the classes"),
     ],
