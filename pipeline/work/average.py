@@ -119,7 +119,8 @@ class Averaging:
             {"name": name, "score": _mean(self.scores((number,))), "is_used": number in chosen.soup}
             for number, name in enumerate(self.names)
         ]
-        words = f"greedy mean of {', '.join(self.names[number] for number in chosen.soup)}"
+        names = ", ".join(self.names[number] for number in chosen.soup)
+        words = f"greedy mean of {names}" if len(chosen.soup) > 1 else f"the weights of {names} alone"
         compared = (self.scores(BEST_EPOCH), self.scores(chosen.soup))
         facts = self._facts(chosen.soup, words, networks, chosen.gain, compared=compared)
         runs = [self.names[number] for number in chosen.soup if number] if facts["adopted"] else []

@@ -334,6 +334,18 @@ def test_a_soup_of_runs_takes_those_that_help_and_trains_nothing(runs):
     assert len(trained_on(run_of(loaded))) == NUM_SEQUENCES and len(own_images(run_of(loaded))) < 30
 
 
+def test_a_better_run_that_no_mean_improves_predicts_alone_and_is_called_no_mean(runs):
+    good = weights(run_paths("AvgA") / BEST)
+    write_weights(run_paths("AvgB") / BEST, moved(good, 1, size=4.0))
+    copy_run("Good", good)
+    loaded = load("AvgB", greedy("Good"))
+    shutil.copytree(run_paths("AvgB").folder, run_paths(loaded.run).folder)
+    run_stages(loaded, "average", stages=(run_of(loaded).stage("average"),))
+    facts = facts_of(loaded.run)
+    assert facts["runs"] == ["Good"] and facts["weights"] == "the weights of Good alone"
+    assert facts["words"].startswith("the weights of Good alone: Dice 0.")
+
+
 def write_config(folder: Path, changes: dict) -> None:
     """Writes a resolved config like AvgB's with other values."""
     lines = (run_paths("AvgB") / CONFIG).read_text().splitlines()
