@@ -40,7 +40,7 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import autocast, validated_weights
 from pipeline.training.soup import Soup, choose_soup
 from pipeline.training.weights import refuse_unfit
-from pipeline.work.average_runs import check_runs, weights_of_run
+from pipeline.work.average_runs import check_runs, note_other_starts, weights_of_run
 from pipeline.work.combining import forget_streamed
 from pipeline.work.inputs import competition_folder
 from pipeline.work.predict import windows_until_stopped
@@ -112,6 +112,7 @@ class Averaging:
         if num_sequences < LEAST_SEQUENCES:
             why = f"choosing needs {LEAST_SEQUENCES} out-of-fold sequences or more, found {num_sequences}"
             return self._facts(BEST_EPOCH, "greedy mean", [{"name": name} for name in self.names], None, why)
+        note_other_starts(self.run)
         is_known = ~np.isnan(self.scores(BEST_EPOCH))
         groups = self.groups[is_known]
         chosen = choose_soup(len(self.names), lambda soup: self.scores(soup)[is_known], groups)

@@ -39,6 +39,26 @@ def check_runs(run: Run) -> None:
             raise UserError(f"AVERAGE.RUNS: {name} {why}")
 
 
+def note_other_starts(run: Run) -> None:
+    """Logs which runs in AVERAGE.RUNS began with other random weights than this one: a mean with them is poor."""
+    previous, seed = _start(run.loaded.values)
+    for name in run.loaded.config.average.runs or ():
+        their_previous, their_seed = _start(read_config(run.folders.run(name) / CONFIG) or {})
+        if their_seed != seed and (previous is None or their_previous != previous):
+            found = f"{name} has the seed {their_seed} and this run {seed}"
+            run.log(f"note: {found}, so their decoders began with other weights; a mean of such runs is seldom better")
+
+
+def _start(values: Mapping[str, Any]) -> tuple[Any, int]:
+    """Returns what a run started from (EXPERIMENT.LOAD_PREV), and the seed of what began with random weights."""
+    from pipeline.data.split import split_seed  # needs pandas, which whoever only asks what is fresh does without
+
+    seed = values.get("EXPERIMENT.SEED")
+    return values.get("EXPERIMENT.LOAD_PREV"), split_seed(
+        values.get("DATASETS.SPLIT_INDEX", 0)
+    ) if seed is None else seed
+
+
 def weights_of_run(run: Run, name: str) -> Mapping[str, Tensor]:
     """Returns the validated weights of another run's best checkpoint.
 

@@ -360,6 +360,7 @@ def test_a_soup_of_real_runs_is_honest_about_each(runs):
     loaded = load("AvgB", greedy("AvgA"))
     paths, lines = run_stages(loaded, "average")
     assert "train" not in executed(lines), "the training of AvgB is reused"
+    assert any(line.startswith("note: AvgA has the seed 2 and this run 5, so their decoders") for line in lines)
     facts = facts_of(loaded.run)
     assert {one["name"] for one in facts["networks"]} == {loaded.run, "AvgA"} and facts["in_sample"] >= 0
     assert len(facts["by_fold"]) == 5 and facts["adopted"] == (facts["gain"]["low"] > 0)
