@@ -54,9 +54,9 @@ def _start(values: Mapping[str, Any]) -> tuple[Any, int]:
     from pipeline.data.split import split_seed  # needs pandas, which whoever only asks what is fresh does without
 
     seed = values.get("EXPERIMENT.SEED")
-    return values.get("EXPERIMENT.LOAD_PREV"), split_seed(
-        values.get("DATASETS.SPLIT_INDEX", 0)
-    ) if seed is None else seed
+    if seed is None:
+        seed = split_seed(values.get("DATASETS.SPLIT_INDEX", 0))
+    return values.get("EXPERIMENT.LOAD_PREV"), seed
 
 
 def weights_of_run(run: Run, name: str) -> Mapping[str, Tensor]:
