@@ -264,6 +264,8 @@ def _outcome_of(request: Request, future: Future[Outcome]) -> Outcome:
         return future.result()
     except CancelledError:
         return Outcome(request, request.name, "stopped", NOT_BEGUN)
+    except UserError as error:  # of the machine that should have run it
+        return Outcome(request, request.name, "refused", str(error))
     except Exception as error:  # the process died: out of memory, or killed
         return Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
 

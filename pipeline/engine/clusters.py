@@ -13,11 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.engine.pools import Pool
-from pipeline.engine.ray_pool import RayPool
-from pipeline.engine.slurm_pool import LOCAL_SLURM, SlurmPool, slurm_settings
+from pipeline.engine.ray_pool import RayPool, check_address
+from pipeline.engine.slurm_options import options_here, slurm_settings
+from pipeline.engine.slurm_pool import LOCAL_SLURM, SlurmPool
 from pipeline.errors import UserError
 from pipeline.optional import install_command
 from pipeline.paths import Folders, shown
+from pipeline.wording import did_you_mean
 
 RAY, SLURM = "ray", "slurm"
 
@@ -34,12 +36,21 @@ def parse_where(text: str) -> Where:
     """Returns what `--on` says.
 
     Raises:
-        UserError: something else, or the package for it is not installed.
+        UserError: something else, a misspelt option of Slurm, or the package for it is not installed.
     """
     kind, _, detail = text.partition(":")
     packages = {RAY: "ray", SLURM: "submitit"}
-    if kind not in packages or (kind == SLURM and detail not in ("", LOCAL_SLURM) and slurm_settings(detail) is None):
-        raise UserError(f"--on {text}: expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE")
+    if kind not in packages:
+        near = did_you_mean(kind, packages, "")
+        expected = "expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE"
+        raise UserError(f"--on {text}: {expected}{f'; {near}' if near else ''}")
+    try:
+        if kind == RAY:
+            check_address(detail)
+        elif detail != LOCAL_SLURM:
+            slurm_settings(detail, options_here())
+    except UserError as error:
+        raise UserError(f"--on {text}: {error}") from None
     if find_spec(packages[kind]) is None:
         raise UserError(
             f"--on {text} needs the package {packages[kind]}, which is not installed (it is optional). Install it: "

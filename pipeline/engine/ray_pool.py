@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -13,9 +14,13 @@ from typing import Any
 from pipeline.engine.stopping import SIGNALS
 from pipeline.errors import UserError
 from pipeline.paths import PROJECT, Folders
+from pipeline.wording import did_you_mean
 
 RAY_RETRIES = 20  # of a run whose node or process died; a fault of the run itself is no reason to try again
 STORE_BYTES = 100_000_000  # of a local Ray cluster: runs exchange files, not objects
+RAY_PORT = 6379
+NAMED_ADDRESSES = ("auto", "local")
+CONNECT_TIMEOUT_S = 10.0
 LOOK_TIME_OUT_S = 120  # for a node to say what it sees; a first Python process there takes seconds
 
 
@@ -33,13 +38,14 @@ class RayPool:
     def __enter__(self) -> RayPool:
         import ray
 
+        check_answers(self.address)
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         local = {} if self.address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         # Tasks without a GPU keep CUDA_VISIBLE_DEVICES as it is.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(address=self.address or None, logging_level="warning", **local)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:  # the latter of what RAY_ADDRESS says
             raise UserError(
                 f"no Ray cluster answers at {self.address}: {error}. Start one: .venv/bin/ray start --head"
             ) from None
@@ -118,6 +124,46 @@ class RayPool:
                 "\n".join(problems) + "\nProject, RUNS_DIR and the packages of requirements.txt must be on a disk that "
                 "all machines of the cluster share, at the same path, with file locks that all of them see"
             )
+
+
+def check_address(address: str) -> None:
+    """Refuses what can be no address of a Ray cluster.
+
+    Ray takes HOST:PORT, `auto` and `local`; the form of an address with `://` is left to Ray.
+
+    >>> check_address("10.0.0.1:6379"), check_address("[::1]:6379"), check_address("")
+    (None, None, None)
+
+    Raises:
+        UserError: names what is wrong.
+    """
+    if address in ("", *NAMED_ADDRESSES) or "://" in address:
+        return
+    near = did_you_mean(address, NAMED_ADDRESSES, "")
+    host, colon, port = address.rpartition(":")
+    if not (host and colon):
+        raise UserError(f"expected ray:HOST:PORT, for example ray:10.0.0.1:{RAY_PORT}{f'; {near}' if near else ''}")
+    if not (port.isdigit() and 0 < int(port) < 2**16):
+        raise UserError(f"found port {port!r}, expected a number from 1 to 65535; the usual one is {RAY_PORT}")
+
+
+def check_answers(address: str) -> None:
+    """Refuses an address HOST:PORT at which nothing answers; Ray itself would try for minutes.
+
+    Raises:
+        UserError: names the address and why.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"no Ray cluster answers at {address}: {reason}. Start one: .venv/bin/ray start --head --port={RAY_PORT}, "
+            "or give the address that it printed"
+        ) from None
 
 
 def _hand_over(done: Future, future: Future) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+from pipeline.engine.slurm_options import job_parameters, options_here, slurm_settings, unknown_options
 from pipeline.errors import UserError
 from pipeline.paths import PROJECT, Folders
 
@@ -24,7 +25,8 @@ class SlurmPool:
     """
 
     def __init__(self, detail: str, folders: Folders) -> None:
-        self.detail, self.folder = detail, folders.runs / "slurm"
+        self.is_local, self.folder = detail == LOCAL_SLURM, folders.runs / "slurm"
+        self.settings = {} if self.is_local else slurm_settings(detail, options_here())
         self.jobs: dict[Future, Any] = {}
         self._is_over = threading.Event()
 
@@ -32,10 +34,15 @@ class SlurmPool:
         import submitit
 
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
-        cluster = LOCAL_SLURM if self.detail == LOCAL_SLURM else "slurm"
-        if cluster != LOCAL_SLURM and shutil.which("srun") is None:
+        if not self.is_local and shutil.which("srun") is None:
             raise UserError("--on slurm: srun was not found; start the study on a machine that can submit Slurm jobs")
-        self.executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
+        for option in unknown_options(self.settings, options_here()):
+            print(
+                f"warning: --on slurm: {option} is not known here as an option of sbatch; it is passed on", flush=True
+            )
+        self.executor = submitit.AutoExecutor(
+            folder=self.folder / "%j", cluster=LOCAL_SLURM if self.is_local else "slurm"
+        )
         self.watcher = threading.Thread(target=self._watch, daemon=True)
         self.watcher.start()
         return self
@@ -45,11 +52,18 @@ class SlurmPool:
         self.watcher.join()
 
     def submit(self, function: Callable, *arguments: Any, cpus: int = 1, gpus: int = 0) -> Future:
-        usual = {"name": "study", "cpus_per_task": cpus, "gpus_per_node": gpus, "timeout_min": SLURM_MINUTES}
-        self.executor.update_parameters(**usual | (slurm_settings(self.detail) or {}))
+        import submitit
+
+        self.executor.update_parameters(**job_parameters(self.settings, cpus, gpus, SLURM_MINUTES))
         future: Future = Future()
         future.set_running_or_notify_cancel()
-        self.jobs[future] = self.executor.submit(Resumed(function), *arguments)
+        try:
+            self.jobs[future] = self.executor.submit(Resumed(function), *arguments)
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            refused = UserError(f"sbatch did not accept the job: {error}")
+            if not self.jobs:
+                raise refused from None
+            future.set_exception(refused)  # such as a limit to the number of jobs; the others go on
         return future
 
     def interrupt(self) -> None:
@@ -87,22 +101,3 @@ class Resumed:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, *arguments)
-
-
-def slurm_settings(detail: str) -> dict[str, Any] | None:
-    """Returns the parameters of jobs that `--on slurm:...` gives; None where it is no list of KEY=VALUE.
-
-    `minutes` is the time limit of a job; the others are options of sbatch.
-
-    >>> slurm_settings("partition=gpu,account=abc,minutes=240")
-    {'slurm_partition': 'gpu', 'slurm_account': 'abc', 'timeout_min': 240}
-    >>> slurm_settings("gpu") is None
-    True
-    """
-    settings: dict[str, Any] = {}
-    for part in filter(None, detail.split(",")):
-        key, equals, value = part.partition("=")
-        if not (key and equals and value) or (key == "minutes" and not value.isdigit()):
-            return None
-        settings |= {"timeout_min": int(value)} if key == "minutes" else {f"slurm_{key}": value}
-    return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib.util
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.clusters import Where, check_locks, parse_where
-from pipeline.engine.slurm_pool import slurm_settings
+from pipeline.engine.ray_pool import check_answers
 from pipeline.errors import UserError
 from pipeline.paths import Folders
 from tests.tiny import write_tiny_study
@@ -43,20 +44,42 @@ def test_a_cluster_is_named_with_what_it_needs(installed, text, where):
     assert parse_where(text) == where
 
 
-@pytest.mark.parametrize("text", ["", "kubernetes", "Ray", "slurm:gpu", "slurm:minutes=long", "slurm:partition="])
-def test_another_cluster_is_refused_by_what_there_is(installed, text):
-    with pytest.raises(UserError, match=r"expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE"),
+        ("kubernetes", "expected ray, ray:HOST:PORT, slurm or slurm:KEY=VALUE,KEY=VALUE"),
+        ("Ray", "did you mean ray?"),
+        ("slrum:partition=gpu", "did you mean slurm?"),
+        ("slurm:gpu", "found 'gpu', expected slurm:KEY=VALUE,KEY=VALUE or slurm:local"),
+        ("slurm:Local", "or slurm:local; did you mean local?"),
+        ("slurm:partition=", "found 'partition=', expected slurm:KEY=VALUE"),
+        ("ray:10.0.0.1", "expected ray:HOST:PORT, for example ray:10.0.0.1:6379"),
+        ("ray:Auto", "for example ray:10.0.0.1:6379; did you mean auto?"),
+        ("ray:10.0.0.1:port", "found port 'port', expected a number from 1 to 65535; the usual one is 6379"),
+        ("ray:10.0.0.1:66379", "found port '66379'"),
+    ],
+)
+def test_another_cluster_is_refused_by_what_there_is(installed, text, message):
+    with pytest.raises(UserError) as raised:
         parse_where(text)
+    assert str(raised.value).startswith(f"--on {text}: ") and message in str(raised.value)
+
+
+def test_an_address_at_which_nothing_answers_is_refused_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no Ray cluster answers at {address}: Connection refused. Start one: "):
+            check_answers(address)
+        free.listen()
+        check_answers(address)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr("pipeline.engine.clusters.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--on slurm needs the package submitit, .* -m pip install submitit"):
         parse_where("slurm")
-
-
-def test_settings_of_jobs_are_those_of_sbatch_but_for_the_time():
-    assert slurm_settings("") == {} and slurm_settings("qos=long") == {"slurm_qos": "long"}
 
 
 def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
