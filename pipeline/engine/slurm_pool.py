@@ -7,8 +7,10 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any
 
+from pipeline.engine.lock_token import LockToken, unseen_lock
 from pipeline.engine.slurm_options import job_parameters, options_here, slurm_settings, unknown_options
 from pipeline.errors import UserError
 from pipeline.paths import PROJECT, Folders
@@ -21,7 +23,8 @@ LOCAL_SLURM = "local"
 class SlurmPool:
     """Jobs of Slurm, one for each run, with submitit.
 
-    A job that is preempted, or reaches its time limit, is queued again and goes on from the last checkpoint.
+    A job that is preempted, or reaches its time limit, is queued again and goes on from the last checkpoint. Before it
+    trains, each job checks that its machine sees the lock that this process holds, see `lock_token.py`.
     """
 
     def __init__(self, detail: str, folders: Folders) -> None:
@@ -43,6 +46,7 @@ class SlurmPool:
         self.executor = submitit.AutoExecutor(
             folder=self.folder / "%j", cluster=LOCAL_SLURM if self.is_local else "slurm"
         )
+        self.token = LockToken(self.folder).__enter__()
         self.watcher = threading.Thread(target=self._watch, daemon=True)
         self.watcher.start()
         return self
@@ -50,6 +54,7 @@ class SlurmPool:
     def __exit__(self, *error: object) -> None:
         self._is_over.set()
         self.watcher.join()
+        self.token.__exit__()
 
     def submit(self, function: Callable, *arguments: Any, cpus: int = 1, gpus: int = 0) -> Future:
         import submitit
@@ -58,7 +63,7 @@ class SlurmPool:
         future: Future = Future()
         future.set_running_or_notify_cancel()
         try:
-            self.jobs[future] = self.executor.submit(Resumed(function), *arguments)
+            self.jobs[future] = self.executor.submit(Resumed(function, self.token.path), *arguments)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             refused = UserError(f"sbatch did not accept the job: {error}")
             if not self.jobs:
@@ -78,24 +83,31 @@ class SlurmPool:
 
     def _watch(self) -> None:
         while not self._is_over.wait(POLL_S):
+            self.token.beat()
             for future, job in [pair for pair in self.jobs.items() if not pair[0].done()]:
                 if not job.done():
                     continue
                 try:
-                    future.set_result(job.result())
+                    result = job.result()
+                    future.set_exception(result) if isinstance(result, UserError) else future.set_result(result)
                 except Exception as error:  # of submitit: the job failed, was canceled or its node died
                     is_canceled = "CANCEL" in str(job.state)
                     future.set_exception(CancelledError() if is_canceled else error)
 
 
 class Resumed:
-    """A function that is called again with the same arguments where its job was interrupted, as submitit asks for."""
+    """A function that is called again with the same arguments where its job was interrupted, as submitit asks for.
 
-    def __init__(self, function: Callable) -> None:
-        self.function = function
+    A machine that does not see the lock of the token gets a `UserError` as the result: submitit would return an
+    exception as text.
+    """
+
+    def __init__(self, function: Callable, token: Path) -> None:
+        self.function, self.token = function, token
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
+        problem = unseen_lock(self.token)
+        return UserError(problem) if problem else self.function(*arguments)
 
     def checkpoint(self, *arguments: Any) -> Any:
         import submitit
