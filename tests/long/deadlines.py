@@ -2,6 +2,7 @@
 
     python -m tests.long.deadlines                 20 deadlines on a simulated clock, in a quarter of an hour
     python -m tests.long.deadlines --real FOLDER   the same by the clock on the wall; on a machine that is idle
+    python -m tests.long.deadlines --real FOLDER --seconds 120 180 --plans flat_cosine      only some of them
 
 Each run is a whole chain, from images to the report. On the simulated clock each step, validation, prediction and
 scoring takes its time, with a noise of a tenth either way; every other deadline meets a machine that becomes a third
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +100,7 @@ def run_simulated(folder: Path, plan: str, deadline_s: float | None, number: int
 
 def run_real(folder: Path, plan: str, deadline_s: float | None, number: int) -> Result:
     """Runs a chain in a process of its own; a run that is finished already is read."""
-    name = f"{plan}-{number}"
+    name = f"{plan}-unhurried" if deadline_s is None else f"{plan}-{deadline_s:.0f}-s"
     note = folder / f"{name}.json"
     if note.is_file():
         return Result(**json.loads(note.read_text()))
@@ -121,18 +123,18 @@ def run_real(folder: Path, plan: str, deadline_s: float | None, number: int) -> 
     return result
 
 
-def main(folder: Path, is_real: bool) -> int:
+def main(folder: Path, is_real: bool, seconds: Sequence[float], plans: Sequence[str]) -> int:
     """Runs all deadlines; returns the exit code."""
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     if not (folder / "data").is_dir():
         write_competition(folder / "data")
     epoch_s = 4 * STEP_S + VALIDATION_S
-    deadlines_s = REAL_DEADLINES_S if is_real else [count * epoch_s for count in EPOCHS_OF_TIME]
+    deadlines_s = seconds or (REAL_DEADLINES_S if is_real else [count * epoch_s for count in EPOCHS_OF_TIME])
     run = run_real if is_real else run_simulated
     print("| plan | deadline | finished after | epochs | of these in the last phase | Dice | without a deadline |")
     print("|---|---|---|---|---|---|---|")
     ends = []
-    for plan in PLANS:
+    for plan in plans:
         unhurried = run(folder, plan, None, 0)
         for number, deadline_s in enumerate(deadlines_s, start=1):
             result = run(folder, plan, deadline_s, number)
@@ -153,8 +155,10 @@ def main(folder: Path, is_real: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="20 deadlines")
     parser.add_argument("--real", type=Path, metavar="FOLDER")
+    parser.add_argument("--seconds", type=float, nargs="+", default=(), help="deadlines in place of the ten")
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=PLANS)
     chosen = parser.parse_args()
     if chosen.real:
-        sys.exit(main(chosen.real.resolve(), is_real=True))
+        sys.exit(main(chosen.real.resolve(), True, chosen.seconds, chosen.plans))
     with tempfile.TemporaryDirectory() as temporary:
-        sys.exit(main(Path(temporary), is_real=False))
+        sys.exit(main(Path(temporary), False, chosen.seconds, chosen.plans))
