@@ -6,8 +6,11 @@ In: a network with its weights on the CPU. Out: `network.onnx`, whose outputs on
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +25,7 @@ from pipeline.files import atomic_path
 from pipeline.training.encoder import Scaling
 
 ONNX_FILE = "network.onnx"
+STDOUT = 1  # the descriptor
 OPSET = 18  # the first with antialiased resizing
 TOLERANCE = 1e-4  # of outputs, as a share of the largest, or of 1 where that is larger
 INPUT = "image"
@@ -158,12 +162,21 @@ def _image(network: Exported, shape: tuple[int, int, int]) -> Tensor:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the exporters, which warn of each constant and log whole graphs; the file itself is checked."""
-    level = logging.root.manager.disable
+    """Silences the exporters, which warn of each constant and log whole graphs; the file itself is checked.
+
+    Torch's C++ code prints the graph of a failed export past `sys.stdout`, so that the descriptor is redirected, too.
+    """
+    level, output = logging.root.manager.disable, os.dup(STDOUT)
     logging.disable(logging.CRITICAL)
+    sys.stdout.flush()
     try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDOUT)
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # what C++ still holds goes nowhere, too
+        os.dup2(output, STDOUT)
+        os.close(output)
         logging.disable(level)
