@@ -170,20 +170,16 @@ def is_machine_key(key: str) -> bool:
     return is_below(key, MACHINE_KEYS)
 
 
-def names() -> list[str]:
-    """Returns the names of all experiments, sorted."""
-    return _names_in(CONFIGS)
+def names(kind: Kind = "config") -> list[str]:
+    """Returns the names of all experiments, or of all plans, competitions or studies, sorted."""
+    # Not hidden files: editors and macOS create `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside a file.
+    files = (path for path in (CONFIGS / FOLDER_OF[kind]).glob("[!.]*.yaml") if path.is_file())
+    return sorted(path.stem for path in files if path.stem != "base")
 
 
 def competition_names() -> list[str]:
     """Returns the names of all competitions in `configs/competitions/`, sorted."""
-    return _names_in(CONFIGS / "competitions")
-
-
-def _names_in(folder: Path) -> list[str]:
-    # Not hidden files: editors and macOS create `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside a file.
-    files = (path for path in folder.glob("[!.]*.yaml") if path.is_file())
-    return sorted(path.stem for path in files if path.stem != "base")
+    return names("competition")
 
 
 def config_path(name: str, kind: Kind = "config", named_at: str = "") -> Path:
@@ -193,7 +189,7 @@ def config_path(name: str, kind: Kind = "config", named_at: str = "") -> Path:
         UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
     folder = CONFIGS / FOLDER_OF[kind]
-    known = _names_in(folder)
+    known = names(kind)
     if name in known:
         return folder / f"{name}.yaml"
     shown_name = name if len(name) <= 60 else f"{name[:57]}..."
