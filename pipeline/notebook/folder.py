@@ -21,7 +21,7 @@ from pipeline.paths import CONFIGS, PROJECT
 DATASET_FACTS, KERNEL_FACTS = "dataset-metadata.json", "kernel-metadata.json"
 LONGEST_SLUG = 50 - len("-files")  # Kaggle's limit, for the dataset
 CODE = ("pipeline", "configs")
-OF_TESTS = re.compile(r"#\s*tests:")  # a line of requirements.txt that a session would look for in vain
+OF_TESTS = re.compile(r"#\s*tests(-no-deps)?:")  # of a line of requirements.txt that a session would look for in vain
 MODES = {False: 0o644, True: 0o755}  # of a file, and of one that can be executed
 
 
@@ -32,7 +32,7 @@ class Notebook:
     Attributes:
         owner: a user's name on Kaggle.
         slug: its name there.
-        kind: "train" or "predict".
+        kind: "train", "study" or "predict".
         words: what is typed behind `./run.sh`.
         hours: that a session may take.
         command: that makes this notebook, for its first lines.
@@ -40,6 +40,7 @@ class Notebook:
         accelerator: Kaggle's name of the machine, None: without a GPU.
         has_internet: whether it may reach the internet.
         competitions, datasets: its inputs beside its own dataset.
+        packages: optional packages that it needs too, by their names in requirements.txt.
     """
 
     owner: str
@@ -53,6 +54,12 @@ class Notebook:
     has_internet: bool
     competitions: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @property
+    def continues(self) -> bool:
+        """Whether a session continues from the output of the last one."""
+        return self.kind != "predict"
 
     @property
     def kernel(self) -> str:
@@ -89,7 +96,8 @@ def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[
     pack = dataset / f"{notebook.slug}{PACK}"
     needed = folder / "requirements.txt"
     lines = (PROJECT / needed.name).read_text(encoding="utf-8").splitlines(keepends=True)
-    write_atomic(needed, "".join(line for line in lines if not OF_TESTS.search(line)))
+    own = [OF_TESTS.sub("#", line) if _package_of(line) in notebook.packages else line for line in lines]
+    write_atomic(needed, "".join(line for line in own if not OF_TESTS.search(line)))
     members = [(path, Path("project") / inside) for path, inside in (*project_files(), (needed, Path(needed.name)))]
     members += [(path, Path(part) / inside) for part, files in parts.items() for path, inside in files]
     with atomic_path(pack) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
@@ -105,6 +113,15 @@ def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[
     facts = {"title": title, "id": notebook.files, "licenses": [{"name": "other"}]}
     write_json(dataset / DATASET_FACTS, facts)
     return pack
+
+
+def _package_of(line: str) -> str:
+    """Returns the package that a line of requirements.txt names.
+
+    >>> _package_of("optuna>=5,<6   # tests: optional")
+    'optuna'
+    """
+    return re.split(r"[^\w.-]", line, maxsplit=1)[0]
 
 
 def project_files() -> Iterator[tuple[Path, Path]]:

@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from pipeline.bootstrap.requirements import normalised, parse_requirements
 from pipeline.errors import UserError
 from pipeline.files import sha256_text
+from pipeline.optional import install_command
 from pipeline.paths import PROJECT
 
 # Of Kaggle's image in 2026: https://github.com/Kaggle/docker-python, which adds to Colab's packages
@@ -27,13 +29,17 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 ON_THE_IMAGE = ("torch", "torchvision", "numpy", "scipy", "pandas", "opencv-python-headless", "tensorboard", "kaggle")
 
 
-def wheels_for_kaggle(folder: Path) -> Path:
+def wheels_for_kaggle(folder: Path, packages: Sequence[str] = ()) -> Path:
     """Returns a folder of wheels below `folder`, downloaded if they are not there yet.
 
+    Args:
+        packages: optional ones that are needed too, and are installed here.
+
     Raises:
-        UserError: no pip, or it cannot download them; says what to do.
+        UserError: no pip, it cannot download them, or an optional package is not installed here; says what to do.
     """
-    pins = needed_pins()
+    _refuse_absent(packages)
+    pins = needed_pins(packages)
     target = folder / f"wheels-{sha256_text(' '.join([PYTHON, *pins]))[:8]}"
     if target.is_dir():
         return target
@@ -54,12 +60,16 @@ def wheels_for_kaggle(folder: Path) -> Path:
     return target
 
 
-def needed_pins() -> list[str]:
-    """Returns `name==version` of the packages at run time and of what they need, as far as the image may lack them."""
+def needed_pins(packages: Sequence[str] = ()) -> list[str]:
+    """Returns `name==version` of the packages at run time and of what they need, as far as the image may lack them.
+
+    Args:
+        packages: optional ones that are needed too.
+    """
     from packaging.requirements import Requirement
 
     lines = parse_requirements((PROJECT / "requirements.txt").read_text(encoding="utf-8"))
-    waiting = [line.name for line in lines if not line.is_for_tests]
+    waiting = [line.name for line in lines if not line.is_for_tests or line.name in packages]
     alone = {*ON_THE_IMAGE, *(line.name for line in lines if line.kind == "no-deps")}
     found: dict[str, str] = {}
     while waiting:
@@ -75,6 +85,18 @@ def needed_pins() -> list[str]:
         there = {"extra": "", "python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
         waiting += [normalised(one.name) for one in needed if one.marker is None or one.marker.evaluate(there)]
     return [f"{name}=={re.sub(r'[+].*', '', version)}" for name, version in sorted(found.items())]
+
+
+def _refuse_absent(packages: Sequence[str]) -> None:
+    lines = parse_requirements((PROJECT / "requirements.txt").read_text(encoding="utf-8"))
+    for line in (line for line in lines if line.name in packages):
+        try:
+            metadata.distribution(line.name)
+        except metadata.PackageNotFoundError:
+            raise UserError(
+                f"the notebook needs {line}, in the version that is installed here, and there is none; type: "
+                f"{install_command(str(line))}"
+            ) from None
 
 
 def _pip() -> list[str]:

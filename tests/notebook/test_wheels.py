@@ -10,4 +10,6 @@ def test_what_a_run_needs_travels_with_what_that_needs_except_what_must_stay_as_
     wanted = {line.name for line in lines if not line.is_for_tests} - set(ON_THE_IMAGE)
     assert wanted <= names and {"albucore", "stringzilla", "huggingface-hub"} <= names
     assert not names & {"torch", "numpy", "triton", "opencv-python", "pytest"}
+    search = {pin.partition("==")[0] for pin in needed_pins(["optuna"])}
+    assert "optuna" not in names and {"optuna", "sqlalchemy", "alembic"} <= search and names <= search
     assert all(pin.count("==") == 1 and "+" not in pin for pin in needed_pins())
