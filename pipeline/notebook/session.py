@@ -18,17 +18,36 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import DAMAGED_ARCHIVE
-from pipeline.paths import KAGGLE, PANELS, PROBS, PROJECT, REPORT, SWEEP_PLOT
+from pipeline.paths import (
+    BEST,
+    KAGGLE,
+    LAST,
+    MARKERS,
+    PANELS,
+    PROBS,
+    PROJECT,
+    REPORT,
+    STUDIES,
+    SWEEP_PLOT,
+    RunPaths,
+    previous_of,
+)
 from pipeline.wording import duration, size
 
 INPUT, WORKING = KAGGLE / "input", KAGGLE / "working"
 WHEELS, WEIGHTS, RUNS = (PROJECT.parent / name for name in ("wheels", "weights", "runs"))
 SUBMISSIONS = PROJECT.parent / "submissions"
 SCRATCH = PROJECT.parent / "scratch"
+DATA = PROJECT.parent / "data"
 DEPTHS = ("", "*/", "*/*/")  # Kaggle mounts below /kaggle/input, and since 2026 below datasets/OWNER and the like
 DONE, STOPPED = 0, 3
 PACK = ".pack"  # a tar archive; Kaggle unpacks what it knows by its suffix, and may leave out hidden files
 MOST_PANELS = 6
+SEVERAL = ("--folds", "--seeds")  # words of a training of several runs
+LAST_OF_STUDY = "evaluate"  # the stage with which each of several runs ends
+# Beside the newest checkpoints there are those before, in case that one is damaged. The pack is made of whole ones.
+SPARE = tuple(previous_of(Path(name)).name for name in (BEST, LAST))
+HEADER_BYTES = 2048  # of a file in a tar archive, at most
 
 
 def train(slug: str, words: Sequence[str], hours: float, started_s: float, data: str | None = None) -> None:
@@ -36,7 +55,7 @@ def train(slug: str, words: Sequence[str], hours: float, started_s: float, data:
 
     Args:
         slug: of the notebook.
-        words: what is typed behind `./run.sh`.
+        words: what is typed behind `./run.sh`: those of a run, or with `--folds` or `--seeds` of several.
         hours: of the session, after which Kaggle ends it without keeping anything; less is used.
         started_s: when the notebook started, by `time.monotonic`.
         data: the name of a dataset with the competition's files; None: they are found by the competition's name.
@@ -46,14 +65,49 @@ def train(slug: str, words: Sequence[str], hours: float, started_s: float, data:
     """
     _continue_from(slug)
     found = [f"DATASETS.DIRECTORY={find_input(data)}"] if data else []
-    left_h = hours - (time.monotonic() - started_s) / 3600
-    code = _run([*words, *found, f"RUNTIME.TIME_BUDGET_HOURS={left_h:.5f}"], slug)
+    code = _run([*words, *found, f"RUNTIME.TIME_BUDGET_HOURS={_left_h(hours, started_s):.5f}"], slug)
+    _end(code, slug, any(word in SEVERAL for word in words))
+
+
+def study(slug: str, words: Sequence[str], hours: float, started_s: float, data: Sequence[str] = ()) -> None:
+    """Does the same for the runs of a study, as many at a time as there are GPUs.
+
+    Args:
+        data: the competition, and the name of a dataset with its files; empty: they are found by its name.
+        slug, words, hours, started_s: as for `train`.
+
+    Raises:
+        RuntimeError: no run has finished; the output says why.
+    """
+    _continue_from(slug)
+    if data:
+        competition, name = data
+        DATA.mkdir(exist_ok=True)
+        (DATA / competition).symlink_to(find_input(name))
+    code = _run([*words, "--time-limit", f"{3600 * _left_h(hours, started_s):.0f}s"], slug)
+    _end(code, slug, is_several=True)
+
+
+def _left_h(hours: float, started_s: float) -> float:
+    """Returns the hours that are left, at least a second: with it a command says by itself that its time is over."""
+    return max(1.0, 3600 * hours - (time.monotonic() - started_s)) / 3600
+
+
+def _end(code: int, slug: str, is_several: bool) -> None:
+    """Packs and shows what there is, and says how the next session goes on.
+
+    Raises:
+        RuntimeError: the training failed. Of several runs all must have failed: the next session has only the output of
+            a notebook that is complete.
+    """
     _pack_runs(slug)
     _show_results()
     if code == STOPPED:
         print("\nThe session's time is used up. The same notebook continues: push it again.")
     elif code == DONE:
-        print("\nThe run is finished.")
+        print("\nAll runs are finished." if is_several else "\nThe run is finished.")
+    elif is_several and any(RunPaths(run, SUBMISSIONS).marker(LAST_OF_STUDY).is_file() for run in _own_runs()):
+        print(f"\nSome runs ended in an error (exit code {code}), see above. The next session tries them again.")
     else:
         raise RuntimeError(f"the run ended with exit code {code}; the lines above say why")
 
@@ -70,9 +124,8 @@ def predict(slug: str, words: Sequence[str], hours: float, started_s: float, tes
     Raises:
         RuntimeError: no submission was written; the output says why.
     """
-    left_s = hours * 3600 - (time.monotonic() - started_s)
     where = ["--test-dir", str(find_input(test))] if test is not None else []
-    code = _run([*words, "submit", *where, "--time-limit", f"{left_s:.0f}s"], slug)
+    code = _run([*words, "submit", *where, "--time-limit", f"{3600 * _left_h(hours, started_s):.0f}s"], slug)
     written = sorted(WORKING.glob("submission.*"))
     if not written:
         raise RuntimeError(f"the run ended with exit code {code} and without a submission; the lines above say why")
@@ -138,6 +191,8 @@ def _run(words: Sequence[str], slug: str) -> int:
     """Runs `run.sh` with these words; prints its lines, which a file keeps too. Returns its exit code."""
     folders = {"RUNS_DIR": RUNS, "SUBMISSIONS_DIR": SUBMISSIONS, "SCRATCH_DIR": SCRATCH, "WEIGHTS_DIR": WEIGHTS}
     environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHON": sys.executable}
+    if DATA.is_dir():
+        environment["DATA_DIR"] = str(DATA)
     environment |= {"PIP_ROOT_USER_ACTION": "ignore", "NO_COLOR": "1"}  # everybody is root on Kaggle
     if WHEELS.is_dir():
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
@@ -161,12 +216,16 @@ def _run(words: Sequence[str], slug: str) -> int:
 
 def _pack_runs(slug: str) -> None:
     """Packs runs and submissions; what can be made again is left out where the disk is too small for all."""
-    began_s, files = time.monotonic(), [*files_below(RUNS), *files_below(SUBMISSIONS)]
+    began_s, files = time.monotonic(), [*_files_of_runs(), *files_below(SUBMISSIONS)]
     free = shutil.disk_usage(WORKING).free
     if _bytes_of(files) > free:
         left_out = tuple(PROBS.values())
         files = [path for path in files if not any(f"/{name}/" in path.as_posix() for name in left_out)]
         print(f"Only {size(free)} are free in {WORKING}: predictions are left out, and made again when needed.")
+    while _bytes_of(files) > free and (own := _by_run(files)):
+        largest = max(own, key=lambda run: _bytes_of(own[run]))
+        files = [path for path in files if largest not in path.parents]
+        print(f"That is not enough: {largest.name} is left out, and trained again.")
     target = WORKING / runs_pack(slug)
     with tarfile.open(target, "w") as pack:
         for path in files:
@@ -175,14 +234,40 @@ def _pack_runs(slug: str) -> None:
     print(f"Packed {len(files)} files, {size(_bytes_of(files))}, in {took}: {target}")
 
 
+def _files_of_runs() -> list[Path]:
+    """Returns what the next session needs of the folder of runs."""
+    files = [path for path in files_below(RUNS) if path.name not in SPARE]
+    worked_on = _own_runs()
+    given = {path for run, own in _by_run(files).items() if run not in worked_on for path in own}
+    return [path for path in files if path not in given]
+
+
+def _own_runs() -> list[Path]:
+    """Returns the folders of the runs that sessions have worked on, sorted.
+
+    The others came by `--with` in the notebook's own pack, where no file has a time, and come again with it.
+    """
+    return [run for run, own in _by_run(files_below(RUNS)).items() if any(path.stat().st_mtime for path in own)]
+
+
+def _by_run(files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Returns which of some files are of a run, by the run's folder."""
+    found: dict[Path, list[Path]] = {}
+    for path in files:
+        if RUNS in path.parents:
+            found.setdefault(RUNS / path.relative_to(RUNS).parts[0], []).append(path)
+    return {run: own for run, own in found.items() if (run / MARKERS).is_dir()}
+
+
 def files_below(folder: Path) -> list[Path]:
     """Returns all files below a folder, hidden ones included, sorted; none where there is no folder."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    """Returns what files take on the disk; a second name of a file, as checkpoints have, takes nothing."""
-    return sum({(one.st_dev, one.st_ino): one.st_size for one in map(os.stat, files)}.values())
+    """Returns what files take in a pack, at most; a second name of a file, as checkpoints have, takes a header."""
+    found = [os.stat(path) for path in files]
+    return HEADER_BYTES * len(found) + sum({(one.st_dev, one.st_ino): one.st_size for one in found}.values())
 
 
 def unpack(pack: Path, folder: Path) -> None:
@@ -203,9 +288,15 @@ def unpack(pack: Path, folder: Path) -> None:
 
 
 def _show_results() -> None:
-    """Copies what people look at, report and images, to where the notebook's page shows it."""
-    for run in (path for path in sorted(RUNS.iterdir()) if path.is_dir()) if RUNS.is_dir() else ():
+    """Copies what people look at to where the notebook's page shows it: report and images, tables of studies.
+
+    Of several runs only those with a report are shown: the ensemble.
+    """
+    runs = _own_runs()
+    for run in (run for run in runs if len(runs) == 1 or (run / REPORT).is_file()):
         images = [run / SWEEP_PLOT, *sorted((run / PANELS).glob("*.png"))[:MOST_PANELS]]
         for path in (run / REPORT, *images):
             if path.is_file():
                 shutil.copyfile(path, WORKING / f"{run.name}_{path.name}")
+    for path in (RUNS / STUDIES).glob("*.csv"):
+        shutil.copyfile(path, WORKING / path.name)
