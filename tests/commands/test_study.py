@@ -17,7 +17,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.commands.packing import MARGIN, NO_TIME
 from pipeline.config.study import SEED, SPLIT
-from pipeline.paths import PER_IMAGE, STUDIES, Folders
+from pipeline.paths import BEST, CHECKPOINTS, PER_IMAGE, STUDIES, Folders
 from tests.tiny import overrides, write_tiny_study
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -28,7 +28,7 @@ def write_study(configs, workshop):
     """Writes a study of the tests' small competition."""
 
     def write(*lines: str) -> None:
-        words = overrides(workshop.data, "SOLVER.NUM_EPOCHS=1")
+        words = overrides(workshop.data, "SOLVER.NUM_EPOCHS=1", "RUNTIME.KEEP_STATE=false")
         common = "\n".join(f"  - '{word}'" for word in words if not word.startswith((SPLIT, SEED)))
         (configs / "studies" / "mine.yaml").write_text("\n".join(["BASE: demo", "SET:", common, *lines]) + "\n")
 
@@ -48,6 +48,8 @@ def test_a_study_trains_each_setting_once_and_compares_it_with_the_first(write_s
     rows = table()
     assert [(row["setting"], row["runs"], row["planned"]) for row in rows] == [("low", "2", "2"), ("high", "2", "2")]
     assert rows[0]["gain"] == "" and rows[0]["verdict"] == ""
+    checkpoints = sorted(path.name for path in Folders.from_environment().runs.glob(f"demo*/**/{CHECKPOINTS}"))
+    assert checkpoints == 4 * [BEST]  # one of each run, whose weights later stages need
     gain = float(rows[1]["score"]) - float(rows[0]["score"])
     assert float(rows[1]["gain"]) == pytest.approx(gain)
     assert float(rows[1]["low"]) < gain < float(rows[1]["high"]) and rows[1]["verdict"]
