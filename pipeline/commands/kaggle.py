@@ -1,4 +1,7 @@
-"""`./run.sh kaggle NAME`: a notebook for Kaggle that trains a run, or predicts with it; made, pushed, fetched."""
+"""`./run.sh kaggle NAME`: a notebook for Kaggle that trains, or predicts; made, pushed, fetched.
+
+What it trains is a run, the runs of `--folds` and `--seeds`, or those of a study.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
-from pipeline.paths import DEMOS, NOTEBOOKS, Folders, descriptor, shown
+from pipeline.paths import DEMOS, NOTEBOOKS, descriptor, shown
 from pipeline.wording import hours_of, size
 
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
-    from pipeline.config.schema import Encoder
-    from pipeline.engine.run import Run
     from pipeline.notebook.folder import Notebook
+    from pipeline.notebook.subject import Subject
 
 CODE_COMPETITION_HOURS = 8.5  # they allow 9, as a rule
 NO_ACCELERATOR = "none"
@@ -29,22 +31,23 @@ def kaggle_command(options: Parser, arguments: Sequence[str]) -> None:
     """Creates the folder of a notebook; pushes it, prints its state or gets its output, as the options ask."""
     chosen = _parsed(options, arguments)
 
-    from pipeline.engine.api import open_run
+    from pipeline.notebook.contents import parts_of
     from pipeline.notebook.folder import write_dataset, write_kernel
 
-    run = open_run(chosen.name, chosen.overrides, trust_code=chosen.trust_code)
+    subject = subject_of(chosen)
     client = _client(chosen)
-    notebook = notebook_for(run, chosen, _owner(chosen.owner, client))
-    folder = run.folders.runs / NOTEBOOKS / notebook.slug
+    notebook = notebook_for(subject, chosen, _owner(chosen.owner, client))
+    folder = subject.folders.runs / NOTEBOOKS / notebook.slug
     if chosen.status or chosen.fetch:
-        _ask(notebook, folder, run.folders, client, chosen.fetch)
+        _ask(notebook, folder, subject, client, chosen)
         return
-    parts = parts_for(run, chosen, folder)
+    _write_ensemble(subject, chosen.trust_code)
+    parts = parts_of(subject, folder, chosen.internet, chosen.wheels, chosen.others)
     pack = write_dataset(notebook, folder, parts)
     path = write_kernel(notebook, folder, chosen.continues)
     named = ", ".join(f"{len(files)} files in {part}" for part, files in parts.items() if files)
     print(f"{shown(pack)}  {size(pack.stat().st_size)}: the project" + (f", {named}" if named else ""))
-    print(f"{shown(path)}  {size(path.stat().st_size)}")
+    print(f"{shown(path)}  {size(path.stat().st_size)}" + _what_it_trains(subject))
     if not chosen.push:
         print(_by_hand(notebook, folder, chosen))
         return
@@ -56,7 +59,10 @@ def kaggle_command(options: Parser, arguments: Sequence[str]) -> None:
 
 
 def _parsed(options: Parser, arguments: Sequence[str]) -> Any:
-    add_config(options)
+    add_config(options, "a config, configs/NAME.yaml, a run folder, or a study, configs/studies/NAME.yaml")
+    meaning = "train on each of N folds, and combine the runs, as ./run.sh NAME --folds N does"
+    options.add_argument("--folds", metavar="N", type=int, help=meaning)
+    options.add_argument("--seeds", metavar="N", type=int, help="train with each of N seeds, and combine the runs")
     options.add_argument("--predict", action="store_true", help="an inference bundle that predicts a hidden test set")
     meaning = "the time that a session may take, such as 8.5h. Default: 11.5h, with --predict 8.5h"
     options.add_argument("--time-limit", metavar="TIME", help=meaning)
@@ -84,26 +90,62 @@ def _parsed(options: Parser, arguments: Sequence[str]) -> Any:
     return chosen
 
 
-def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
+def subject_of(chosen: Any) -> Subject:
+    """Returns what the notebook runs.
+
+    Raises:
+        UserError: there is no such config or study, or an option does not apply to it.
+    """
+    from pipeline.notebook.subject import is_study, subject_of_folds, subject_of_run, subject_of_study
+
+    name, is_of_several = chosen.name, chosen.folds is not None or chosen.seeds is not None
+    if is_study(name):
+        _refuse_for_study(chosen)
+        return subject_of_study(name)
+    if not is_of_several:
+        return subject_of_run(name, chosen.overrides, chosen.predict, chosen.trust_code)
+    if chosen.predict:
+        raise UserError("--predict is for a trained run or ensemble, and --folds and --seeds train; leave one out")
+    return subject_of_folds(name, chosen.overrides, chosen.folds, chosen.seeds, chosen.trust_code)
+
+
+def _refuse_for_study(chosen: Any) -> None:
+    """Refuses what does not apply to a study.
+
+    Raises:
+        UserError: says what is meant for instead.
+    """
+    name = chosen.name
+    if chosen.predict:
+        why = f"{name} is a study, which trains and has no prediction"
+        raise UserError(f"--predict: {why}; name a run or an ensemble: ./run.sh kaggle EnsAAA --predict")
+    for option, number in (("--folds", chosen.folds), ("--seeds", chosen.seeds)):
+        if number is not None:
+            key = {"--folds": "SPLITS", "--seeds": "SEEDS"}[option]
+            raise UserError(f"{option} {number}: {name} is a study, whose file has {key}; change it there")
+    if chosen.overrides:
+        where = f"configs/studies/{name}.yaml"
+        raise UserError(
+            f"{chosen.overrides[0]}: {name} is a study, which takes no settings here; add it to SET in {where}"
+        )
+    if chosen.trust_code:
+        raise UserError(f"--trust-code: {name} is a study, and ./run.sh study does not run such files; leave it out")
+
+
+def notebook_for(subject: Subject, chosen: Any, owner: str) -> Notebook:
     """Returns the notebook that is asked for.
 
     Raises:
-        UserError: the time limit cannot be read, an ensemble cannot be trained, or Kaggle does not have the data.
+        UserError: the time limit cannot be read, or Kaggle does not have the data.
     """
-    from pipeline.config.members import overrides_of
     from pipeline.engine.session import KAGGLE_RESERVE_S, KAGGLE_S
     from pipeline.notebook.folder import Notebook, slug_for
-    from pipeline.submission.formats import format_of
 
-    loaded, competition = run.loaded, run.loaded.competition
-    kind = "predict" if chosen.predict else "train"
-    if loaded.is_ensemble and kind == "train":
-        raise UserError(f"{loaded.name} is an ensemble and trains nothing; add --predict, or name one of its members")
-    usual = CODE_COMPETITION_HOURS if chosen.predict else (KAGGLE_S - KAGGLE_RESERVE_S) / 3600
+    competition, kind, data = subject.competition, subject.kind, chosen.data
+    usual = CODE_COMPETITION_HOURS if kind == "predict" else (KAGGLE_S - KAGGLE_RESERVE_S) / 3600
     hours = usual if chosen.time_limit is None else hours_of(chosen.time_limit)
     if hours is None:
         raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
-    slug, data = slug_for(run.name, kind), chosen.data
     if competition.kaggle_slug is None and data is None and competition.name not in DEMOS:
         raise UserError(
             f"{competition.name} is not a Kaggle competition. Upload its folder as a dataset of that name "
@@ -111,25 +153,31 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
         )
     if data is not None and data.count("/") != 1:
         raise UserError(f"--data {data}: expected OWNER/NAME, as in the address of a dataset on Kaggle")
-    name = data.rpartition("/")[2] if data else None
-    file = f"SUBMIT.FILE=/kaggle/working/submission{format_of(competition).suffix}"
-    trust = ["--trust-code"] if chosen.trust_code else []
-    test = chosen.test_dir or (folder_of_test(competition, name) if kind == "predict" else None)
+    if data is not None and kind == "study" and competition.name in DEMOS:
+        raise UserError(f"--data {data}: the runs of a study draw the images of {competition.name} anew; leave it out")
     return Notebook(
         owner=owner,
-        slug=slug,
+        slug=slug_for(subject.name, kind),
         kind=kind,
-        words=(loaded.name, *overrides_of(loaded), file, *trust),
+        words=subject.words,
         hours=round(hours, 4),
-        command=" ".join(
-            ["./run.sh kaggle", loaded.name, *chosen.overrides, *(["--predict"] if chosen.predict else [])]
-        ),
-        more=f"test={test!r}" if kind == "predict" else f"data={name!r}",
+        command=" ".join(["./run.sh kaggle", *subject.typed]),
+        more=_more(subject, data.rpartition("/")[2] if data else None, chosen.test_dir),
         accelerator=None if chosen.accelerator == NO_ACCELERATOR else chosen.accelerator,
         has_internet=chosen.internet,
         competitions=(competition.kaggle_slug,) if competition.kaggle_slug and data is None else (),
         datasets=(data,) if data else (),
+        packages=subject.packages,
     )
+
+
+def _more(subject: Subject, data: str | None, test_dir: str | None) -> str:
+    """Returns the further arguments of the function that the notebook calls, as text."""
+    if subject.kind == "predict":
+        return f"test={test_dir or folder_of_test(subject.competition, data)!r}"
+    if subject.kind == "study":
+        return f"data={(subject.competition.name, data) if data else ()!r}"
+    return f"data={data!r}"
 
 
 def folder_of_test(competition: Competition, data: str | None) -> str | None:
@@ -151,92 +199,6 @@ def folder_of_test(competition: Competition, data: str | None) -> str | None:
     template = competition.templates("test")[0]
     fixed = template.partition("{")[0].rpartition("/")[0].partition("*")[0].strip("/")
     return folder if competition.test_csv or not fixed else f"{folder}/{fixed}"
-
-
-def parts_for(run: Run, chosen: Any, folder: Path) -> dict[str, list[tuple[Path, Path]]]:
-    """Returns what goes into the pack beside the project: files by folder of the pack, each with its path there.
-
-    Raises:
-        UserError: weights, wheels or a run are not here; says how to get them.
-    """
-    from pipeline.notebook.bundle import write_bundle
-    from pipeline.notebook.session import files_below
-    from pipeline.notebook.wheels import wheels_for_kaggle
-
-    parts: dict[str, list[tuple[Path, Path]]] = {"wheels": [], "weights": [], "runs": []}
-    if not chosen.internet:
-        _refuse_remote_encoders(run)
-        wheels = wheels_for_kaggle(folder.parent) if chosen.wheels is None else chosen.wheels
-        parts["wheels"] = [(path, Path(path.name)) for path in sorted(wheels.glob("*.whl"))]
-        if not parts["wheels"]:
-            raise UserError(f"--wheels {wheels}: there is no wheel; expected files that end with .whl")
-    if chosen.predict:
-        bundles = folder / "bundles"
-        write_bundle(run, bundles)
-        parts["runs"] = [(path, path.relative_to(bundles)) for path in files_below(bundles)]
-        return parts
-    if not chosen.internet:
-        parts["weights"] = _encoder_weights(run)
-    for name in _other_runs(run, chosen.others):
-        paths = run.folders.run(name)
-        if not paths.folder.is_dir():
-            raise UserError(f"--with {name}: there is no such run in {shown(run.folders.runs)}")
-        parts["runs"] += [(path, path.relative_to(run.folders.runs)) for path in files_below(paths.folder)]
-    return parts
-
-
-def _refuse_remote_encoders(run: Run) -> None:
-    from pipeline.config.members import load_members
-    from pipeline.training.hub import is_of_hub
-
-    for member in load_members(run.loaded) if run.loaded.is_ensemble else [run.loaded]:
-        if is_of_hub(name := member.config.model.encoder.name):
-            raise UserError(f"{name} is on Hugging Face's hub, and the notebook has no internet; add --internet")
-
-
-def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
-    from pipeline.training.inputs import find_encoder_weights
-
-    encoder = run.loaded.config.model.encoder
-    if encoder.weights is None:
-        return []
-    path = find_encoder_weights(encoder, run.folders.weights)
-    if path is None:
-        raise UserError(
-            f"the weights of {encoder.name} ({encoder.weights}) are not in WEIGHTS_DIR, and the notebook has no "
-            f"internet. {_how_to_get(encoder)}"
-        )
-    name = Path(f"{encoder.name}-{encoder.weights}{path.suffix}")
-    if path.name != name.name:  # a path of this machine
-        raise UserError(
-            "MODEL.ENCODER.WEIGHTS is a path on this machine, which the notebook cannot read. Copy the file to "
-            f"WEIGHTS_DIR/{encoder.name}-mine{path.suffix}, and add MODEL.ENCODER.WEIGHTS=mine"
-        )
-    return [(path, name)]
-
-
-def _how_to_get(encoder: Encoder) -> str:
-    from pipeline.training.encoder_names import download_name
-
-    if (name := download_name(encoder)) is not None:
-        return f"Type: ./run.sh download {name}; or add --internet"
-    return f"Get the file that its authors publish, and save it there as {encoder.name}-{encoder.weights}.pth"
-
-
-def _other_runs(run: Run, named: Sequence[str]) -> list[str]:
-    """Returns the runs that go along: those that were named, and those that the config says it needs.
-
-    Raises:
-        UserError: the config needs a run that nobody named.
-    """
-    config = run.loaded.config
-    needed = [("SOLVER.FROM", config.solver.from_), ("PSEUDO.TEACHER", config.pseudo.teacher)]
-    needed += [("EXPERIMENT.LOAD_PREV", config.experiment.load_prev)]
-    needed += [("AVERAGE.RUNS", name) for name in config.average.runs or ()]
-    for key, name in needed:
-        if name and (run.folders.runs / name).is_dir() and name not in named:
-            raise UserError(f"{run.loaded.name} needs the run {name} ({key}); add --with {name}")
-    return [*named]
 
 
 def _owner(given: str | None, client: Any | None) -> str:
@@ -267,12 +229,33 @@ def _client(chosen: Any) -> Any | None:
     return connect()
 
 
-def _ask(notebook: Notebook, folder: Path, folders: Folders, client: Any, is_fetch: bool) -> None:
+def _ask(notebook: Notebook, folder: Path, subject: Subject, client: Any, chosen: Any) -> None:
     from pipeline.notebook.push import fetch, status_line
 
     print(status_line(notebook, client))
-    for path in fetch(notebook, folder, folders, client) if is_fetch else ():
+    if not chosen.fetch:
+        return
+    for path in fetch(notebook, folder, subject.folders, client, print):
         print(f"fetched: {shown(path)}")
+    _write_ensemble(subject, chosen.trust_code)
+    if len(subject.runs) > 1:
+        command = ["./run.sh", *subject.words, "--table"] if subject.kind == "study" else ["./run.sh", *subject.typed]
+        print(f"the table of all runs: {shlex.join(command)}")
+
+
+def _write_ensemble(subject: Subject, trust_code: bool) -> None:
+    """Writes the config of the ensemble of the runs of `--folds` and `--seeds`, which goes along with the project."""
+    from pipeline.commands.folds import write_ensemble
+    from pipeline.stages import has_test
+
+    if subject.folds is not None and has_test(subject.runs[0].loaded):
+        write_ensemble(subject.folds, trust_code)
+
+
+def _what_it_trains(subject: Subject) -> str:
+    if subject.packages:
+        return ": a search"
+    return f": {len(subject.runs)} runs" if len(subject.runs) > 1 else ""
 
 
 def _by_hand(notebook: Notebook, folder: Path, chosen: Any) -> str:
@@ -283,7 +266,7 @@ def _by_hand(notebook: Notebook, folder: Path, chosen: Any) -> str:
         f"  kaggle datasets version -p {dataset} -m changed      # after changes",
         f"  kaggle kernels push -p {kernel}                      # starts a session",
     ]
-    if notebook.kind == "train" and not chosen.continues:
+    if notebook.continues and not chosen.continues:
         lines.append(f"  {_again(chosen, '--continue')}    # before the second session")
     return "\n".join([*lines, f"Or let this command do all of it: {_again(chosen, '--push')}"])
 

@@ -56,6 +56,18 @@ for path in sorted(Path("/kaggle/working").glob("submission.*")):
             print(*[line[:100].rstrip() for _, line in zip(range(5), file)], sep="\\n")
 """
 
+ABOUT = {
+    "train": (
+        "Trains; the next session continues.",
+        "submission, report, log, and the runs for the next session",
+    ),
+    "study": (
+        "Trains the runs of a study; the next session continues.",
+        "table, log, and all runs for the next session",
+    ),
+    "predict": ("Predicts the test images with trained weights.", "submission and log"),
+}
+
 
 def notebook_text(
     kind: str, slug: str, files: str, pack: str, words: Sequence[str], hours: float, command: str, more: str
@@ -63,7 +75,7 @@ def notebook_text(
     """Returns a notebook as JSON, in the format 4.5.
 
     Args:
-        kind: "train" or "predict", the function of `session.py` that it calls.
+        kind: "train", "study" or "predict", the function of `session.py` that it calls.
         slug: of the notebook.
         files: the dataset, `OWNER/SLUG`.
         pack: the file in the dataset.
@@ -72,13 +84,12 @@ def notebook_text(
         command: that has made it.
         more: further arguments of the function, as text.
     """
-    is_training = kind == "train"
-    what = "Trains; the next session continues." if is_training else "Predicts the test images with trained weights."
-    output = "submission, report, log, and the runs for the next session" if is_training else "submission and log"
+    what, output = ABOUT[kind]
     introduction = INTRODUCTION.format(command=command, what=what, files=files, hours=hours, output=output)
     lines = "\n".join(f"    {word!r}," for word in words)
     run = RUN.format(kind=kind, slug=slug, words=lines, hours=hours, more=more)
-    codes = [UNPACK.format(pack=pack, files=files), run, SUBMISSION, *([SHOW] if is_training else [])]
+    shown = {"train": [SUBMISSION, SHOW], "study": [], "predict": [SUBMISSION]}  # a study prints its table
+    codes = [UNPACK.format(pack=pack, files=files), run, *shown[kind]]
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "source": introduction}]
     cells += [{"cell_type": "code", "source": code, "outputs": [], "execution_count": None} for code in codes]
     for number, cell in enumerate(cells):

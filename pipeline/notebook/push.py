@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
 from pipeline.notebook.folder import Notebook, write_kernel
 from pipeline.notebook.session import PACK, runs_pack, unpack
-from pipeline.paths import BUNDLED, Folders, shown
+from pipeline.paths import BUNDLED, HISTORY, MARKERS, STUDIES, TRIALS, Folders, shown
 from pipeline.submission.kaggle import ANSWER_WITHIN_S, ask, text_of
 from pipeline.wording import duration
 
@@ -43,7 +43,7 @@ def push(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], Non
     if state in RUNNING:
         raise UserError(f"the last session of {notebook.kernel} is {state}; wait until it ends, or stop it on its page")
     push_files(notebook, folder, client, log)
-    continues = notebook.kind == "train" and state is not None
+    continues = notebook.continues and state is not None
     write_kernel(notebook, folder, continues)
     log(f"pushing {notebook.kernel}" + (", which continues from its last output" if continues else ""))
     answer = ask(f"push {notebook.kernel}", lambda: client.kernels_push(str(folder / "kernel")), PUSH_WITHIN_S)
@@ -133,14 +133,14 @@ def status_line(notebook: Notebook, client: Any) -> str:
     return f"{notebook.kernel}: {_plain(text_of(answer, 'status'))}" + (f", {failure}" if failure else "")
 
 
-def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any) -> list[Path]:
+def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any, log: Callable[[str], None]) -> list[Path]:
     """Downloads the output of the notebook's last session, and unpacks its runs among those here.
 
     Returns:
         The folders of runs, and the other files.
 
     Raises:
-        UserError: no output, no network, or a run of this name that is not from this notebook.
+        UserError: no output, no network, or the only run is here and not from this notebook.
     """
     output = folder / OUTPUT
     output.mkdir(parents=True, exist_ok=True)
@@ -150,46 +150,84 @@ def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any) -> li
         raise UserError(f"the last session of {notebook.kernel} left no output; --status shows how it ended")
     pack = output / runs_pack(notebook.slug)
     return [
-        *(unpack_runs(pack, notebook, folders) if pack.is_file() else ()),
+        *(unpack_runs(pack, notebook, folders, log) if pack.is_file() else ()),
         *(path for path in names if path != pack),
     ]
 
 
-def unpack_runs(pack: Path, notebook: Notebook, folders: Folders) -> list[Path]:
+def unpack_runs(pack: Path, notebook: Notebook, folders: Folders, log: Callable[[str], None]) -> list[Path]:
     """Unpacks the runs and submissions of a session; replaces only what is from the same notebook. Returns the runs.
 
     Raises:
-        UserError: a run of this name is here, and not from this notebook.
+        UserError: the only run is here, and not from this notebook.
     """
     partial = pack.with_name(f"{pack.stem}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     unpack(pack, partial)
-    runs = [path for path in sorted((partial / "runs").iterdir()) if path.is_dir() and path.suffix != BUNDLED]
-    for run in runs:
-        here = folders.runs / run.name
-        if here.exists() and not _is_from(here, notebook):
-            raise UserError(
-                f"{shown(here)} was not fetched from {notebook.kernel}, so it is not replaced. Move it away, and type "
-                f"the same command again. The session's run is in {shown(run)}"
-            )
-    for run in runs:
+    below = sorted((partial / "runs").iterdir()) if (partial / "runs").is_dir() else []
+    runs = [path for path in below if (path / MARKERS).is_dir() and path.suffix != BUNDLED]
+    kept = {run: why for run in runs if (why := _why_kept(folders.runs / run.name, notebook))}
+    if len(kept) == len(runs) == 1:
+        (run, why), *_ = kept.items()
+        raise UserError(
+            f"{shown(folders.runs / run.name)} {why}, so it is not replaced. Move it away, and type the same command "
+            f"again. The session's run is in {shown(run)}"
+        )
+    for run, why in kept.items():
+        log(f"not replaced: {shown(folders.runs / run.name)} {why}; the session's run is in {shown(run)}")
+    fetched = [run for run in runs if run not in kept]
+    for run in fetched:
         (run / FETCHED).write_text(notebook.kernel, encoding="utf-8")
-        shutil.rmtree(folders.runs / run.name, ignore_errors=True)
-        folders.runs.mkdir(parents=True, exist_ok=True)
-        shutil.move(run, folders.runs / run.name)
+        if (run / HISTORY).is_file():  # by Kaggle's clock, which need not be that of this machine
+            shutil.copystat(run / HISTORY, run / FETCHED)
+        _move(run, folders.runs)
+    for journal in (partial / "runs" / STUDIES).glob(f"*{TRIALS}.journal"):
+        _move_journal(journal, folders.runs / STUDIES, log)
+    names = {run.name for run in kept}
     for path in (partial / "submissions").glob("*"):
-        folders.submissions.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, folders.submissions / path.name)
-    shutil.rmtree(partial)
-    return [folders.runs / run.name for run in runs]
+        if path.stem not in names:
+            _move(path, folders.submissions)
+    if not kept:
+        shutil.rmtree(partial)
+    return [folders.runs / run.name for run in fetched]
+
+
+def _why_kept(run: Path, notebook: Notebook) -> str | None:
+    """Returns why a run of this machine is not replaced by that of a session; None where it may be, or is not here."""
+    mark, history = run / FETCHED, run / HISTORY
+    if not run.exists():
+        return None
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != notebook.kernel:
+        return f"was not fetched from {notebook.kernel}"
+    is_trained = history.is_file() and history.stat().st_mtime_ns > mark.stat().st_mtime_ns
+    return "has been trained on since it was fetched" if is_trained else None
+
+
+def _move(path: Path, folder: Path) -> None:
+    """Moves a file or a folder into a folder, in place of what has its name there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    if target.is_dir():
+        shutil.rmtree(target)
+    shutil.move(path, target)
+
+
+def _move_journal(journal: Path, folder: Path, log: Callable[[str], None]) -> None:
+    """Moves the journal of a search and the table of its trials, unless the journal here says something else.
+
+    A journal only grows: the one here may be replaced where the session's begins with it.
+    """
+    here = folder / journal.name
+    if here.is_file() and not journal.read_bytes().startswith(here.read_bytes()):
+        log(f"kept: {shown(here)}, to which this machine has added trials; the session's is in {shown(journal)}")
+        return
+    for path in (journal, journal.with_suffix(".csv")):
+        if path.is_file():
+            _move(path, folder)
 
 
 def _is_newer(version: int | None, before: int | None) -> bool:
     return version is None or before is None or version > before
-
-
-def _is_from(run: Path, notebook: Notebook) -> bool:
-    return (run / FETCHED).is_file() and (run / FETCHED).read_text(encoding="utf-8") == notebook.kernel
 
 
 def _session(notebook: Notebook, client: Any) -> Any | None:

@@ -10,10 +10,12 @@ import nbformat
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.bootstrap.requirements import parse_requirements
 from pipeline.commands.kaggle import folder_of_test
 from pipeline.config.load import load, load_competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
+from pipeline.notebook import folder as folder_module
 from pipeline.notebook.cells import notebook_text
 from pipeline.notebook.folder import slug_for
 from pipeline.paths import Folders
@@ -85,7 +87,17 @@ def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, 
         (["demo", "--owner", "me", "--predict", "--internet"], r"demo is not ready .* type: \./run\.sh demo evaluate"),
         (["demo", "--owner", "me", "--internet", "--with", "gone"], "--with gone: there is no such run in "),
         (["ExpAAB", "--owner", "me", "--wheels", "WHEELS"], r"the weights of efficientnet-b3 .* \./run\.sh download"),
-        (["ExpAAX", "--owner", "me"], "there is no config 'ExpAAX'"),
+        (["ExpAAX", "--owner", "me"], "there is no config or study 'ExpAAX'; did you mean "),
+        (["demo_losess", "--owner", "me"], "there is no config or study 'demo_losess'; did you mean demo_losses "),
+        (["demo_losses", "--predict"], "--predict: demo_losses is a study, .*; name a run or an ensemble: "),
+        (["demo_losses", "--folds", "3"], "--folds 3: demo_losses is a study, whose file has SPLITS; change it there"),
+        (["demo_losses", "--seeds", "3"], "--seeds 3: demo_losses is a study, whose file has SEEDS; change it there"),
+        (["demo_losses", "SOLVER.POWER=2"], "SOLVER.POWER=2: demo_losses is a study, .*; add it to SET in configs/"),
+        (["demo_losses", "--trust-code"], "--trust-code: demo_losses is a study, .*; leave it out"),
+        (["demo_losses", "--owner", "me", "--data", "me/demo"], "--data me/demo: .* draw the images of demo anew"),
+        (["camvid_recipe", "--owner", "me"], "camvid is not a Kaggle competition. .* --data me/camvid"),
+        (["demo", "--folds", "5", "--predict"], "--predict is for a trained run or ensemble, .*; leave one out"),
+        (["demo", "--folds", "1"], r"--folds 1: expected 2 to 20, such as \./run\.sh demo --folds 5"),
         (["demo", "--owner", "me", "--pusch"], "unrecognized arguments: --pusch"),
     ],
 )
@@ -113,6 +125,78 @@ def test_a_run_goes_along_where_it_is_named(wheels, capsys):
     assert main(["kaggle", "demo", "--owner", "me", "--wheels", wheels, "--with", "ExpAAB"]) == 0
     with tarfile.open(made("demo-train")[1]) as archive:
         assert "runs/ExpAAB/.stages/train.json" in archive.getnames()
+
+
+def words_in(folder):
+    """Returns the cell of a notebook that runs something, and its words."""
+    source = nbformat.read(folder / "kernel" / f"{folder.name}.ipynb", 4).cells[2].source
+    (assigned,) = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return source, ast.literal_eval(assigned.value)
+
+
+def test_the_notebook_of_a_study_runs_it_with_the_weights_of_every_setting(
+    configs, wheels, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    encoders = ("resnet18", "resnet34")
+    for name in encoders:
+        (tmp_path / f"{name}-imagenet.safetensors").write_bytes(b"weights")
+    settings = [f"{name}: [MODEL.ENCODER.NAME={name}, MODEL.ENCODER.WEIGHTS=imagenet]" for name in encoders]
+    text = f"BASE: ExpAAB\nSETTINGS: {{{', '.join(settings)}}}\nSPLITS: [0, 1]\n"
+    (configs / "studies" / "mine.yaml").write_text(text)
+    assert main(["kaggle", "mine", "--owner", "me", "--wheels", wheels, "--data", "me/my-copy"]) == 0
+    assert "mine-study.ipynb" in (out := capsys.readouterr().out) and ": 4 runs" in out
+    folder, pack, _, facts = made("mine-study")
+    assert facts["competition_sources"] == [] and "me/my-copy" in facts["dataset_sources"]
+    source, words = words_in(folder)
+    assert words == ["study", "mine"]
+    assert "study('mine-study', WORDS, hours=11.5, started_s=STARTED, data=('aeroscapes', 'my-copy'))" in source
+    with tarfile.open(pack) as archive:
+        names = set(archive.getnames())
+        assert "optuna" not in archive.extractfile("project/requirements.txt").read().decode()
+    assert {f"weights/{name}-imagenet.safetensors" for name in encoders} <= names
+
+
+def test_the_pack_of_a_search_asks_for_optuna_and_has_the_weights_of_each_encoder(
+    configs, wheels, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    encoders = ("resnet18", "resnet34", "resnet50")  # the first is that of the demo
+    for name in encoders:
+        (tmp_path / f"{name}-imagenet.safetensors").write_bytes(b"weights")
+    space = f"{{MODEL.ENCODER.NAME: [{', '.join(encoders[1:])}]}}"
+    text = f"BASE: demo\nSET: [MODEL.ENCODER.WEIGHTS=imagenet]\nSEARCH: {{TRIALS: 1, SPACE: {space}}}\n"
+    (configs / "studies" / "mine.yaml").write_text(text)
+    assert main(["kaggle", "mine", "--owner", "me", "--wheels", wheels]) == 0
+    with tarfile.open(made("mine-study")[1]) as archive:
+        weights = {name for name in archive.getnames() if name.startswith("weights/")}
+        needed = parse_requirements(archive.extractfile("project/requirements.txt").read().decode())
+    assert weights == {f"weights/{name}-imagenet.safetensors" for name in encoders}
+    assert [str(line) for line in needed if line.name == "optuna"] == ["optuna>=5,<6"]
+    assert not any(line.is_for_tests for line in needed)
+
+
+def test_the_notebook_of_folds_trains_them_and_has_the_config_of_their_ensemble(configs, wheels, monkeypatch):
+    monkeypatch.setattr(folder_module, "CONFIGS", configs)
+    words = ["demo", "--folds", "3", "--seeds", "2", "SOLVER.POWER=2"]
+    assert main(["kaggle", *words, "--owner", "me", "--wheels", wheels]) == 0
+    (path,) = configs.glob("demo-*-3folds2seeds.yaml")
+    folder, pack, _, _ = made(f"{path.stem}-train")
+    source, found = words_in(folder)
+    assert found == [*words[:5], words[5], "SUBMIT.FILE=/kaggle/working/submission.csv"]
+    assert f"train('{path.stem}-train', WORDS, " in source
+    with tarfile.open(pack) as archive:
+        assert f"project/configs/{path.name}" in archive.getnames()
+
+
+def test_a_study_with_a_folder_of_this_machine_and_a_name_of_two_files_are_refused(configs, wheels, capsys):
+    settings = "SETTINGS: {a: [], b: [SOLVER.POWER=2]}"
+    (configs / "studies" / "mine.yaml").write_text(f"BASE: demo\nSET: [DATASETS.DIRECTORY=/data/demo]\n{settings}\n")
+    (configs / "studies" / "ExpAAB.yaml").write_text(f"BASE: demo\n{settings}\n")
+    assert main(["kaggle", "mine", "--owner", "me", "--wheels", wheels]) == 2
+    assert "study mine: DATASETS.DIRECTORY is /data/demo, which the notebook does not have." in capsys.readouterr().err
+    assert main(["kaggle", "ExpAAB", "--owner", "me", "--wheels", wheels]) == 2
+    assert "ExpAAB is a config and a study; rename configs/studies/ExpAAB.yaml" in capsys.readouterr().err
 
 
 def test_a_long_name_is_cut_to_what_kaggle_takes():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.config.load import load
 from pipeline.notebook import push as push_module
 from pipeline.paths import Folders
 from tests.bootstrap.fake_project import write_wheel
@@ -136,6 +138,65 @@ def test_the_state_of_a_session_and_its_runs_arrive_here(server, capsys):
         assert (folders.submissions / "demo.csv").read_text() == f"ImageID\n{state}\n"
         assert (folders.runs / "notebooks/demo-train/output/demo_report.html").read_text() == state
     assert "fetched: " in capsys.readouterr().out
+
+
+def write_session(server: Kaggle, slug: str, files: dict[str, str]) -> None:
+    """Writes the pack that a session leaves, with some files."""
+    (server.folder / "output").mkdir(exist_ok=True)
+    with tarfile.open(server.folder / "output" / f"{slug}-runs.pack", "w") as pack:
+        for name, text in files.items():
+            path = server.folder / "made" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            os.utime(path, (1_000_000, 1_000_000))
+            pack.add(path, name)
+
+
+def test_all_runs_of_a_study_arrive_and_those_that_were_trained_here_stay(server, capsys):
+    folders, table = Folders.from_environment(), "runs/study_tables/demo_losses.csv"
+    names = [f"DemoAAA-{number}" for number in range(3)]
+    server.write("kernels.json", {"somebody/demo-losses-study": {"version": 1, "status": "COMPLETE"}})
+    own = folders.runs / names[0] / "history.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    for state in ("first", "second"):
+        files = {f"runs/{name}/{file}": state for name in names for file in (".stages/train.json", "history.csv")}
+        write_session(server, "demo-losses-study", {**files, table: state})
+        assert main(["kaggle", "demo_losses", "--fetch"]) == 0
+        out = capsys.readouterr().out
+        assert f"{names[0]} was not fetched from somebody/demo-losses-study; the session's run is in " in out
+        assert "the table of all runs: ./run.sh study demo_losses --table" in out
+        found = [(folders.runs / name / "history.csv").read_text() for name in names]
+        assert found == ["mine", state, state]
+    (folders.runs / names[1] / "history.csv").write_text("continued here")
+    assert main(["kaggle", "demo_losses", "--fetch"]) == 0
+    assert f"{names[1]} has been trained on since it was fetched; " in capsys.readouterr().out
+    assert (folders.runs / names[1] / "history.csv").read_text() == "continued here"
+    assert not (folders.runs / "study_tables").exists()  # the command makes it, of all runs that are here
+
+
+def test_folds_arrive_with_the_config_of_their_ensemble(server, configs, capsys):
+    slug, names = "demo-3folds-train", ("demo-1a2b3c4d", "demo-3folds")
+    server.write("kernels.json", {f"somebody/{slug}": {"version": 1, "status": "COMPLETE"}})
+    write_session(server, slug, {f"runs/{name}/.stages/evaluate.json": "{}" for name in names})
+    assert main(["kaggle", "demo", "--folds", "3", "--fetch"]) == 0
+    assert "the table of all runs: ./run.sh demo --folds 3\n" in capsys.readouterr().out
+    assert {path.name for path in Folders.from_environment().runs.glob("demo-*")} == set(names)
+    assert len(load("demo-3folds").config.ensemble.members) == 3
+
+
+def test_the_journal_of_a_search_arrives_unless_this_machine_has_added_to_it(server, capsys):
+    slug, here = "demo-search-study", Folders.from_environment().runs / "study_tables"
+    server.write("kernels.json", {f"somebody/{slug}": {"version": 1, "status": "COMPLETE"}})
+    journal, trials = (f"demo_search_1a2b3c4d_trials.{suffix}" for suffix in ("journal", "csv"))
+    for text in ("a\n", "a\nb\n"):
+        write_session(server, slug, {f"runs/study_tables/{journal}": text, f"runs/study_tables/{trials}": text})
+        assert main(["kaggle", "demo_search", "--fetch"]) == 0
+        assert (here / journal).read_text() == (here / trials).read_text() == text
+    (here / journal).write_text("a\nc\n")
+    assert main(["kaggle", "demo_search", "--fetch"]) == 0
+    assert f"{journal}, to which this machine has added trials; the session's is in " in capsys.readouterr().out
+    assert ((here / journal).read_text(), (here / trials).read_text()) == ("a\nc\n", "a\nb\n")
 
 
 def test_a_run_of_this_machine_is_not_replaced(server, capsys):
