@@ -1,7 +1,6 @@
 """What may be concluded from two settings that were trained several times: a contrast, and a verdict in words.
 
-In: the gain of each validation image in each pair of trainings. Out: `Contrast`, verdicts. Imports NumPy and
-`scipy.special` only.
+In: the gain of each validation image in each pair of trainings. Out: `Contrast`, verdicts. Needs no torch.
 
 Two things make a mean gain uncertain: other scenes would have gained otherwise (the spread between sequences), and the
 same setting trained again with another seed would have scored otherwise (the spread between seeds).
@@ -16,9 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from pipeline.intervals import TAIL, Interval, group_numbers, mean_and_error
+from pipeline.config.study import Study
+from pipeline.intervals import TAIL, Interval, group_numbers, interval, mean_and_error
 
 POWER = 0.8  # with which a difference of `detectable` is found
+EQUIVALENT = Study.equivalent  # differences up to this one do not matter in practice, where no study says otherwise
+OF_MEMBERS = " with these members"  # what a verdict on an ensemble is about
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,28 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
         raise ValueError("no image was evaluated in both trainings of any pair")
     values = np.array([sum(own) / len(own) for own in gains.values()])
     groups = group_numbers(list(gains), [sequence_of[image_id] for image_id in gains])
+    return _contrast(values, groups, len(pairs), *_spread_of_trainings(pairs))
+
+
+def contrast_of_images(gains: np.ndarray, groups: np.ndarray) -> Contrast:
+    """Returns what the gain of each image says where nothing was trained again, as between two sets of predictions.
+
+    Args:
+        gains: float (I,).
+        groups: int (I,), the sequence of each image.
+    """
+    return _contrast(gains, groups, 1, 0.0, 0.0)
+
+
+def _contrast(
+    values: np.ndarray, groups: np.ndarray, num_pairs: int, variance: float, degrees_of_variance: float
+) -> Contrast:
+    """Returns the contrast of the gains of images, with the variance of their mean over other trainings."""
     mean, error, degrees, num_groups = mean_and_error(values, groups)
-    variance, degrees_of_variance = _spread_of_trainings(pairs)
     covers = degrees_of_variance > 1
     if num_groups < 2:
-        return Contrast(
-            Interval(mean, -np.inf, np.inf, num_groups), 1.0, error, degrees, len(values), len(pairs), covers
-        )
+        nothing = Interval(mean, -np.inf, np.inf, num_groups)
+        return Contrast(nothing, 1.0, error, degrees, len(values), num_pairs, covers)
     if variance > 0:
         total = error**2 + variance
         combined = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
@@ -99,7 +116,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
     found = Interval(mean, mean - half, mean + half, num_groups)
-    return Contrast(found, p_value, error, degrees, len(values), len(pairs), covers)
+    return Contrast(found, p_value, error, degrees, len(values), num_pairs, covers)
 
 
 def _spread_of_trainings(pairs: Sequence[Pair]) -> tuple[float, float]:
@@ -135,7 +152,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1) -> str:
+def verdicts(found: Sequence[Contrast | None], equivalent: float = EQUIVALENT, about: str | None = None) -> list[str]:
+    """Returns the verdict on each of several comparisons that are shown together, corrected for their number (Holm).
+
+    Args:
+        found: None: nothing was compared, and the verdict is "".
+        equivalent, about: see `verdict`.
+    """
+    known = [one for one in found if one is not None]
+    adjusted = iter(holm([one.p_value for one in known]))
+    return ["" if one is None else verdict(one, next(adjusted), equivalent, len(known), about) for one in found]
+
+
+def held_out_gain(gains: np.ndarray, groups: np.ndarray, num_compared: int = 1) -> tuple[Interval, str]:
+    """Returns the mean gain of an option on images that it was not fitted on, its interval, and a verdict.
+
+    Both are corrected for the number of candidates (Bonferroni), and agree: "better" where the lower bound is above 0.
+    No gain is too small to matter, as the option costs nothing.
+
+    Args:
+        gains: float (I,).
+        groups: int (I,), the sequence of each image.
+        num_compared: from how many candidates the adopted ones are chosen.
+    """
+    found = contrast_of_images(gains, groups)
+    words = verdict(found, min(1.0, num_compared * found.p_value), 0.0, num_compared, "")
+    return interval(gains, groups, TAIL / num_compared), words
+
+
+def verdict(
+    found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1, about: str | None = None
+) -> str:
     """Returns in words what a contrast allows to conclude.
 
     With one seed and one split, `better`, `worse` and `equal` are about these two trainings: another seed may say
@@ -146,18 +193,20 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
         p_value: of the contrast, adjusted where there are several.
         equivalent: differences up to this one do not matter in practice.
         num_comparisons: how many settings are compared with the same one.
+        about: what alone `better`, `worse` and `equal` are about, such as " with these members"; "" where these
+            predictions are compared, and not how they were trained; None: the trainings, if they are too few.
 
     Scores are between 0 and 1, so that a difference of 1 or more cannot be.
 
     Source: the region of practical equivalence, Benavoli, Corani, Demsar and Zaffalon 2017.
     """
-    interval = found.interval
-    if not np.isfinite(interval.low):
+    span, about = found.interval, _about(found) if about is None else about
+    if not np.isfinite(span.low):
         return "one sequence: nothing can be concluded"
-    if -equivalent <= interval.low and interval.high <= equivalent:
-        return f"equal within {equivalent:g}{_about(found)}"
+    if -equivalent <= span.low and span.high <= equivalent:
+        return f"equal within {equivalent:g}{about}" if equivalent else "no difference"
     if p_value < 2 * TAIL:
-        return f"{'better' if interval.mean > 0 else 'worse'}{_about(found)}"
+        return f"{'better' if span.mean > 0 else 'worse'}{about}"
     detectable = found.detectable(num_comparisons)
     return f"inconclusive (detectable: {detectable:.2g})" if detectable < 1 else "inconclusive (too little data)"
 

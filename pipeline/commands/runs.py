@@ -224,8 +224,8 @@ def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
     names = chosen_names(options, add_names(options).parse_args(arguments).names)
 
-    from pipeline.report.compare import read_scores, shake_up
     from pipeline.report.folders import run_folder
+    from pipeline.report.shakeup import read_scores, shake_up
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}

@@ -26,11 +26,12 @@ from pipeline.detection.evaluation import evaluation_of
 from pipeline.detection.set_scores import own_score
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.intervals import assign_folds, group_numbers, interval
+from pipeline.intervals import assign_folds, group_numbers
 from pipeline.prediction.fewer_members import normalised
 from pipeline.prediction.gains import findings, findings_text
 from pipeline.scores import LABELS, image_parts, per_image_score
 from pipeline.task import Evaluation, HeldOut, MakeEach
+from pipeline.verdicts import held_out_gain
 
 NUM_FOLDS = 5  # of the out-of-fold test of fitted weights
 METHODS = ("WBF", "NMS")
@@ -167,7 +168,7 @@ def fitted_recipe(
     label = LABELS[per_image_score(competition.score)]
     if len(everyone) < 2 * NUM_FOLDS:
         words = "Weights were not fitted: too few images are out of fold for all members; train these on the same split"
-        return equal, {"kind": "equal", "words": words, "gains": {}, "in_sample": {}}
+        return equal, {"kind": "equal", "words": words, "gains": {}, "verdicts": {}, "in_sample": {}}
     known = rows[rows["id"].isin(everyone)]
     groups = group_numbers(known["id"], known["sequence"])
     folds = assign_folds(groups, NUM_FOLDS)
@@ -192,14 +193,16 @@ def fitted_recipe(
     others = {fold: [one for one, own in zip(ids, folds, strict=True) if own != fold] for fold in set(folds.tolist())}
     by_fold = {fold: fit(own) if own else equal for fold, own in others.items()}
     final, plain_I = fit(ids), ap_with([equal] * len(ids))
-    found = interval(ap_with([by_fold[fold] for fold in folds.tolist()]) - plain_I, groups)
+    found, verdict = held_out_gain(ap_with([by_fold[fold] for fold in folds.tolist()]) - plain_I, groups)
     in_sample = float((ap_with([final] * len(ids)) - plain_I).mean())
     is_adopted = found.low > 0
-    verdict = "adopted" if is_adopted else "not adopted, as the interval is not above 0; members are weighted equally"
+    decision = "adopted" if is_adopted else "members are weighted equally"
+    gain = f"{found} {label} on sequences that they were not fitted on"
     facts = {
         "kind": "member" if is_adopted else "equal",
-        "words": f"Fitted weights gain {found} {label} on sequences that they were not fitted on: {verdict}",
+        "words": f"Fitted weights gain {gain}: {verdict}; {decision}",
         "gains": {"member": vars(found)},
+        "verdicts": {"member": verdict},
         "in_sample": {"member": in_sample},
     }
     return (final if is_adopted else equal), facts

@@ -22,9 +22,10 @@ from pipeline.detection.boxes import Detections
 from pipeline.detection.ensembling import Recipe, combine, for_members, found_recipe
 from pipeline.detection.hits import Hits
 from pipeline.engine.run import Run
-from pipeline.intervals import Interval, assign_folds, group_numbers, interval
+from pipeline.intervals import Interval, assign_folds, group_numbers
 from pipeline.scores import LABELS, mean_scored
 from pipeline.task import HeldOut, MakeEach
+from pipeline.verdicts import held_out_gain
 
 NUM_FOLDS = 5
 FITTED = "box_fbeta"  # the score that thresholds can raise; AP ranks detections, and needs all of them
@@ -37,7 +38,8 @@ class ClassFit(NamedTuple):
         least: fitted on all images.
         before: the F-beta of all detections.
         after: the F-beta with thresholds that were fitted on other images.
-        gain: from `before` to `after`.
+        gain: from `before` to `after`; widened for the number of classes.
+        verdict: on the gain, in words; "better" where the threshold is adopted.
         in_sample: the gain with `least` on the images that it was fitted on.
     """
 
@@ -45,6 +47,7 @@ class ClassFit(NamedTuple):
     before: float
     after: float
     gain: Interval
+    verdict: str
     in_sample: float
 
 
@@ -65,18 +68,18 @@ def fit_decoding(
     if competition.score != FITTED:
         words = f"No score threshold was fitted: {LABELS[competition.score]} never gains from dropping boxes"
         run.log(words)
-        return {"rules": [], "gains": {}, "in_sample": {}, "survived": None, "words": words}
+        return {"rules": [], "gains": {}, "verdicts": {}, "in_sample": {}, "survived": None, "words": words}
     truth = {row.id: labels.read(row) for row in rows.itertuples()}
     made = make_each("combined", lambda image_id, predictions: {"members": list(predictions)})
     recipe = None if found is None else found_recipe(run, found)
     detections = {image_id: _combined(run, recipe, made(image_id)["members"], held_out[image_id]) for image_id in truth}
     groups = group_numbers(rows["id"], rows["sequence"])
-    fits = {}
+    options, known = competition.score_options, {}
     for index, name in enumerate(competition.class_names):
-        parts = hits_by_image(truth, detections, index, competition.score_options.thresholds)
-        if not np.isnan(fbeta_of(tally(parts), competition.score_options.beta)):
-            fits[name] = fit_class(parts, groups, competition.score_options)
-    return _facts(run, fits)
+        parts = hits_by_image(truth, detections, index, options.thresholds)
+        if not np.isnan(fbeta_of(tally(parts), options.beta)):
+            known[name] = parts
+    return _facts(run, {name: fit_class(parts, groups, options, len(known)) for name, parts in known.items()})
 
 
 def _combined(run: Run, recipe: Recipe | None, members: Sequence[Detections], numbers: Sequence[int]) -> Detections:
@@ -85,12 +88,13 @@ def _combined(run: Run, recipe: Recipe | None, members: Sequence[Detections], nu
     return combine(members, for_members(recipe, numbers), run.loaded.config.predict.detections.most)
 
 
-def fit_class(parts: Sequence[Hits], groups: np.ndarray, options: ScoreOptions) -> ClassFit:
+def fit_class(parts: Sequence[Hits], groups: np.ndarray, options: ScoreOptions, num_classes: int = 1) -> ClassFit:
     """Returns the threshold of a class that has an F-beta.
 
     Args:
         parts: its hits in each image.
         groups: int (I,), the sequence of each image.
+        num_classes: of how many a threshold is fitted.
     """
     folds, least_I = assign_folds(groups, NUM_FOLDS), np.zeros(len(parts))
     for fold in np.unique(folds):
@@ -100,7 +104,7 @@ def fit_class(parts: Sequence[Hits], groups: np.ndarray, options: ScoreOptions) 
     plain, unseen, fitted = (tally(parts, own) for own in (0.0, least_I, least))
     gains_I = fbeta_parts(unseen, options.beta) - fbeta_parts(plain, options.beta)
     before, after, inside = (fbeta_of(counted, options.beta) for counted in (plain, unseen, fitted))
-    return ClassFit(least, before, after, interval(gains_I, groups), inside - before)
+    return ClassFit(least, before, after, *held_out_gain(gains_I, groups, num_classes), inside - before)
 
 
 def above(found: Detections, least_C: np.ndarray) -> Detections:
@@ -124,6 +128,7 @@ def _facts(run: Run, fits: Mapping[str, ClassFit]) -> dict[str, Any]:
     return {
         "rules": [{"class": name, "measure": "score", "least": fits[name].least} for name in adopted],
         "gains": {name: vars(own.gain) for name, own in fits.items()},
+        "verdicts": {name: own.verdict for name, own in fits.items()},
         "in_sample": {name: own.in_sample for name, own in fits.items()},
         "survived": total / inside if adopted and inside > 0 else None,
         "score": {

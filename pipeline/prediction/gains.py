@@ -1,4 +1,4 @@
-"""What combining members gains on out-of-fold images: the score of each method, and its gain over one member alone."""
+"""What combining members gains on out-of-fold images: the score of each method, its gain over one member, a verdict."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, image_parts, per_image_score
 from pipeline.task import HeldOut
+from pipeline.verdicts import OF_MEMBERS, contrast_of_images, verdicts
+
+LEAST_COMBINED = 2  # members of an image, for it to tell anything about combining them
 
 
 def findings(
@@ -24,6 +27,9 @@ def findings(
     num_members: int,
 ) -> dict[str, Any]:
     """Returns, per method, the score and its gain over the members' mean on the same images, with their intervals.
+
+    The gain is that of images which several members predict: on others, all methods return the prediction of the one
+    member. The verdicts on it are corrected for the number of methods.
 
     Args:
         by_method: the score of each class, float64 (I, C). Images without any, as the score is only of classes that
@@ -47,23 +53,40 @@ def findings(
     counts_I, counts_IC = is_known_IM.sum(1), is_known_IMC.sum(1)
     totals_IC = np.where(is_known_IMC, scores_IMC, 0).sum(1)
     single_I = image_parts(np.where(counts_IC > 0, totals_IC / np.maximum(counts_IC, 1), np.nan))
-    members, methods = [], {}
+    is_combined_I, members = counts_I >= LEAST_COMBINED, []
     for scores_IC, is_known_I in zip(scores_IMC.swapaxes(0, 1), is_known_IM.T, strict=True):
         own_groups = groups[is_known_I]
         mean = vars(interval(image_parts(scores_IC[is_known_I]), own_groups)) if is_known_I.any() else None
         members.append({"images": int(is_known_I.sum()), "score": mean})
-    for method, scores_IC in by_method.items():
-        means_I = image_parts(scores_IC[has_score_I], scored)
-        gain = vars(interval(means_I - single_I, groups))
-        methods[method] = {"score": vars(interval(means_I, groups)), "gain": gain}
+    means = {method: image_parts(scores_IC[has_score_I], scored) for method, scores_IC in by_method.items()}
     return {
         "images": len(rows),
         "sequences": len(np.unique(groups)),
+        "combined_images": int(is_combined_I.sum()),
         "score": score,
         "held_out": {"least": int(counts_I.min()), "mean": float(counts_I.mean()), "most": int(counts_I.max())},
         "single": vars(interval(single_I, groups)),
         "members": members,
-        "methods": methods,
+        "methods": _methods(means, single_I, groups, is_combined_I),
+    }
+
+
+def _methods(
+    means: Mapping[str, np.ndarray], single_I: np.ndarray, groups: np.ndarray, is_combined_I: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Returns score, gain and verdict of each method, from the score of each image by it and by one member alone."""
+    gains = {}
+    if is_combined_I.any():
+        for method, means_I in means.items():
+            gains[method] = contrast_of_images((means_I - single_I)[is_combined_I], groups[is_combined_I])
+    words = dict(zip(gains, verdicts(list(gains.values()), about=OF_MEMBERS), strict=True))
+    return {
+        method: {
+            "score": vars(interval(means_I, groups)),
+            "gain": vars(gains[method].interval) if gains else None,
+            "verdict": words.get(method, ""),
+        }
+        for method, means_I in means.items()
     }
 
 
@@ -76,8 +99,26 @@ def findings_text(found: Mapping[str, Any]) -> str:
         f"  one member alone: {label} {found['single']['mean']:.4f}",
     ]
     for method, own in found["methods"].items():
-        gain = Interval(**own["gain"])
-        lines.append(f"  {method:<8} {label} {own['score']['mean']:.4f}, gain over one member {gain}")
-    if held_out["most"] == 1:
-        lines.append("With one such member per image, the gain of combining members cannot be measured.")
-    return "\n".join(lines)
+        gain = f", gain over one member {Interval(**own['gain'])}: {own['verdict']}" if own["gain"] else ""
+        lines.append(f"  {method:<8} {label} {own['score']['mean']:.4f}{gain}")
+    return "\n".join([*lines, *gain_notes(found)])
+
+
+def gain_notes(found: Mapping[str, Any]) -> list[str]:
+    """Returns what to know of the gains of methods, in sentences.
+
+    >>> gain_notes({"images": 9, "combined_images": 0, "methods": {"AP": {}}, "held_out": {"most": 1}})
+    ['With one such member per image, the gain of combining members cannot be measured.']
+    >>> gain_notes({"images": 9, "combined_images": 6, "methods": {"AP": {}}, "held_out": {"most": 2}})
+    ['Gains are those on the 6 images that several such members predict.']
+    """
+    # Files that were written before verdicts were given have no number of images behind a gain.
+    num_images, num_methods = found.get("combined_images", found["images"]), len(found["methods"])
+    if not num_images or found["held_out"]["most"] < LEAST_COMBINED:
+        return ["With one such member per image, the gain of combining members cannot be measured."]
+    notes = []
+    if num_images < found["images"]:
+        notes.append(f"Gains are those on the {num_images} images that several such members predict.")
+    if num_methods > 1:
+        notes.append(f"Better and worse are corrected for {num_methods} methods (Holm).")
+    return notes

@@ -29,6 +29,7 @@ def averaging_section(record: Record) -> Html | None:
     else:
         images, sequences = quantity(facts["images"], "validation image"), quantity(gain["num_groups"], "sequence")
         rows = [("best epoch", _shown(facts["best"])), ("mean", _shown(facts["averaged"])), ("gain", _range(gain))]
+        rows.append(("verdict", facts.get("verdict") or "–"))
         parts.append(table(("network", label), rows, f"{images} of {sequences}, each predicted once as a whole"))
         parts.append(tag("p", _rule(facts), class_="note"))
     return join(*parts, _networks(facts["networks"], label, record.loaded.config.solver.monitor))

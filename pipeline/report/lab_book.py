@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from pipeline.config.family import Relative
 from pipeline.config.study import SEED
-from pipeline.report.compare import EQUIVALENT, LEAST_IMAGES, NAMES_ONLY, differing
+from pipeline.report.compare import LEAST_IMAGES, NAMES_ONLY, differing
 from pipeline.report.folders import SPLIT_KEYS
 from pipeline.report.read import split_name
 from pipeline.report.runs_rows import RunRow
 from pipeline.report.table import overrides_text
-from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
+from pipeline.verdicts import OF_MEMBERS, Contrast, Pair, contrast, verdicts
 
 REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
 NOT_RUN, MEMBERS, ABOVE = "not run", "its members", "the entry above"
@@ -140,9 +140,8 @@ class _Book:
             if entry.gain is not None and entry.reference != MEMBERS:  # each ensemble has members of its own
                 by_reference[entry.reference].append(index)
         for indices in by_reference.values():
-            adjusted = holm([entries[index].gain.p_value for index in indices])
-            for index, p_value in zip(indices, adjusted, strict=True):
-                answer = verdict(entries[index].gain, p_value, EQUIVALENT, len(indices))
+            answers = verdicts([entries[index].gain for index in indices])
+            for index, answer in zip(indices, answers, strict=True):
                 entries[index] = replace(entries[index], answer=answer)
         return tuple(entries)
 
@@ -246,9 +245,7 @@ class _Book:
             few = f"{num_images or 'no'} image{'' if num_images == 1 else 's'} in common"
             return replace(entry, answer=f"nothing to compare with: {few} with {entry.reference}")
         gain = contrast(found)
-        answer = verdict(gain, gain.p_value, EQUIVALENT)
-        if entry.reference == MEMBERS:
-            answer = answer.replace("with this seed", "with these members")
+        (answer,) = verdicts([gain], about=OF_MEMBERS if entry.reference == MEMBERS else None)
         return replace(entry, gain=gain, num_pairs=num_pairs, answer=answer)
 
     def _pair(self, before: RunRow, after: RunRow, number: int) -> Pair:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config.component_rules import rule_text
+from pipeline.prediction.gains import gain_notes
 from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions, unit_of
 from pipeline.report.read import percent, show_value, split_name
@@ -24,7 +25,7 @@ METHOD_WORDS = {
     "WBF": "weighted box fusion",
     "NMS": "non-maximum suppression",
 }
-GAIN_HEAD = ("gain on unseen sequences", "range", "gain in sample")
+GAIN_HEAD = ("gain on unseen sequences", "range", "verdict", "gain in sample")
 KIND_WORDS = {
     "greedy": "greedy selection",
     "soft": "convex, one weight per member",
@@ -199,19 +200,20 @@ def _weight(weights: list[float]) -> str:
 def _methods(found: Mapping[str, Any], label: str) -> Html:
     held_out = found["held_out"]
     images, sequences = quantity(found["images"], "image"), quantity(found["sequences"], "sequence")
-    rows = [("one member alone", *_with_range(found["single"]), "–", "–")]
+    rows = [("one member alone", *_with_range(found["single"]), "–", "–", "–")]
     for method, own in found["methods"].items():
         name = join(METHOD_WORDS[method], _this_run(method == found["method"]))
-        rows.append((name, *_with_range(own["score"]), *_with_range(own["gain"], "+.3f")))
+        gain = _with_range(own["gain"], "+.3f") if own["gain"] else ("–", "–")
+        rows.append((name, *_with_range(own["score"]), *gain, own.get("verdict") or "–"))
     members = quantity(held_out["most"], "member")
     if held_out["least"] < held_out["most"]:
         members = f"{held_out['least']} to {members}, {held_out['mean']:.1f} on average"
-    text = f"Each image is scored with the members that did not train on it: {members}."
-    if held_out["most"] == 1:
-        text += " With one such member per image, the gain of combining members cannot be measured."
-    note = tag("p", text, " Ranges are 95 % intervals, from the spread between sequences.", class_="note")
-    head = ("method", label, "95 %", "gain over one member", "95 %")
-    return join(table(head, rows, f"{images} in {sequences}, out of fold"), note)
+    sentences = [f"Each image is scored with the members that did not train on it: {members}.", *gain_notes(found)]
+    sentences.append("Ranges are 95 % intervals, from the spread between sequences.")
+    head = ("method", label, "95 %", "gain over one member", "95 %", "verdict")
+    return join(
+        table(head, rows, f"{images} in {sequences}, out of fold"), tag("p", " ".join(sentences), class_="note")
+    )
 
 
 def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
@@ -280,8 +282,10 @@ def _fitted_classes(
 
 
 def _gains(fit: Mapping[str, Any]) -> dict[str, tuple[object, ...]]:
-    """Returns gain, range and gain in sample, as cells, of each thing that was fitted."""
-    return {key: (*_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items()}
+    """Returns gain, range, verdict and gain in sample, as cells, of each thing that was fitted."""
+    words, in_sample = fit.get("verdicts", {}), fit["in_sample"]
+    gains = fit["gains"].items()
+    return {key: (*_with_range(gain, "+.4f"), words.get(key, "–"), f"{in_sample[key]:+.4f}") for key, gain in gains}
 
 
 def _this_run(is_it: bool) -> Html | None:

@@ -61,7 +61,7 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
                 side.state,
                 bar(tag("b", digits(main)), main or 0.0),
                 _mean(own.get(side.name)),
-                "–" if index in (None, 0) else _gain(comparison.gains[index]),
+                "–" if index in (None, 0) else _gain(comparison.gains[index], comparison.verdicts[index]),
                 *(digits(score(label)) for label in labels),
                 *((_published(side),) if has_published else ()),
                 _epochs(side),
@@ -75,6 +75,8 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
     guesses = {value for value in comparison.scores.get(guess, ()) if value is not None}
     notes = [f"The majority class everywhere has {comparison.label} {digits(max(guesses))}."] if guesses else []
     notes += ["Intervals come from the spread between sequences of validation images."]
+    if comparison.num_gains > 1:
+        notes.append(f"Better and worse are corrected for {comparison.num_gains} comparisons (Holm).")
     if comparison.score is not None and not own:
         notes.append(f"They need {LEAST_IMAGES} images or more.")
     if comparison.gain_label != comparison.label:
@@ -92,12 +94,12 @@ def _mean(own: Interval | None) -> Html | str:
     return join(tag("b", digits(own.mean)), tag("small", _span(own, ".3f")))
 
 
-def _gain(gain: Interval | None) -> Html | str:
-    """Returns a gain, emphasised where its whole interval is on one side of 0."""
+def _gain(gain: Interval | None, verdict: str) -> Html | str:
+    """Returns a gain and the verdict on it, emphasised where the gain is better or worse."""
     if gain is None:
         return "–"
-    is_sure = math.isfinite(gain.low) and (gain.low > 0 or gain.high < 0)
-    return join(tag("b" if is_sure else "span", f"{gain.mean:+.3f}"), tag("small", _span(gain, "+.3f")))
+    mean = tag("b" if verdict.startswith(("better", "worse")) else "span", f"{gain.mean:+.3f}")
+    return join(mean, tag("small", _span(gain, "+.3f")), tag("small", f"; {verdict}"))
 
 
 def _span(own: Interval, form: str) -> str:

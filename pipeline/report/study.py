@@ -25,7 +25,7 @@ from pipeline.report.trainings import (
     whole_score,
 )
 from pipeline.scores import LABELS, label_of
-from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
+from pipeline.verdicts import Contrast, Pair, contrast, verdicts
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,11 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
             trained[one.setting].append(Trained(one, {}, None, None))
             faults.append(str(error))
     gains = {setting: _gain(trained[settings[0]], trained[setting]) for setting in settings[1:]}
-    known = [setting for setting, found in gains.items() if found is not None]
-    adjusted = dict(zip(known, holm([gains[setting].p_value for setting in known]), strict=True))
+    words = dict(zip(gains, verdicts(list(gains.values()), study.equivalent), strict=True))
     rows = []
     for setting, own in trained.items():
-        found = gains.get(setting)
-        words = verdict(found, adjusted[setting], study.equivalent, len(known)) if found else ""
         names = tuple(one.run for one in by_setting[setting])
-        rows.append(Row(setting, names, summary(own), found, words))
+        rows.append(Row(setting, names, summary(own), gains.get(setting), words.get(setting, "")))
     return Findings(LABELS[score], tuple(rows), tuple(faults))
 
 

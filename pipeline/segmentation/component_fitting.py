@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.component_rules import NAMES, ComponentRule, in_order
-from pipeline.intervals import Interval, group_numbers, interval
+from pipeline.intervals import Interval, group_numbers
 from pipeline.scores import LABELS, mean_scored
 from pipeline.segmentation.components import Changing, apply_rule
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
+from pipeline.verdicts import held_out_gain
 
 AREAS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # shares of an image; finer steps gain less than noise
 HOLES = (1e-3, 1e-2, 1.0)
@@ -124,7 +125,7 @@ def fit_components(
             held_out = (trial.held_out.get(image_id, trial.setting) for trial in trials.adopted.values())
             return in_order(_rule_at(place) for place in held_out if place is not None)
 
-        if joint_interval(joint(rules_without)).low <= 0:
+        if joint_gain(joint(rules_without))[0].low <= 0:
             surest = max(adopted, key=lambda key: trials.by_key[key].gain.low)
             adopted = {surest: adopted[surest]}
     rules = in_order(map(_rule_at, adopted.values()))
@@ -141,21 +142,22 @@ def _digest(plane_HW: np.ndarray) -> bytes:
     return hashlib.sha256(plane_HW).digest()
 
 
-def joint_interval(gains: Sequence[JointGain]) -> Interval:
-    """Returns the mean gain of rules together, over the images that have a score, with its interval."""
+def joint_gain(gains: Sequence[JointGain]) -> tuple[Interval, str]:
+    """Returns the mean gain of rules together, over the images that have a score, with its interval and a verdict."""
     known = [one for one in gains if not np.isnan(one.gain.item())]
     groups = group_numbers([one.image_id for one in known], [one.sequence for one in known])
-    return interval(np.array([one.gain.item() for one in known]), groups)
+    return held_out_gain(np.array([one.gain.item() for one in known]), groups)
 
 
 def given_facts(gains: Sequence[JointGain], label: str) -> dict[str, Any]:
     """Returns the content of decode.json on rules that the config gives: their gain together, and it in words."""
     if all(np.isnan(one.gain.item()) for one in gains):
         words = f"components: rules as given; no out-of-fold image has a value of {label}"
-        return {"gains": {}, "in_sample": {}, "survived": None, "words": words}
-    gain = joint_interval(gains)
-    words = f"components: rules as given, not fitted; mean {label} {gain} out of fold"
-    return {"gains": {GIVEN: vars(gain)}, "in_sample": {GIVEN: gain.mean}, "survived": None, "words": words}
+        return {"gains": {}, "verdicts": {}, "in_sample": {}, "survived": None, "words": words}
+    gain, verdict = joint_gain(gains)
+    words = f"components: rules as given, not fitted; mean {label} {gain} out of fold: {verdict}"
+    own = {"gains": vars(gain), "verdicts": verdict, "in_sample": gain.mean}
+    return {**{name: {GIVEN: value} for name, value in own.items()}, "survived": None, "words": words}
 
 
 def key_name(classes: Sequence[str], key: Key) -> str:

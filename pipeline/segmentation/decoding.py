@@ -193,7 +193,7 @@ def fit_suppression(
     def gain(image: DecodedImage, rule: Rule) -> float:
         return gain_of(image, rule.class_index) if dropped(vars(image), [rule], keeps_largest) else 0.0
 
-    trials = try_settings(images, fits, gain)
+    trials = try_settings(images, fits, gain, len(fits))
     rules = tuple(trial.setting for trial in trials.adopted.values())
     share = 100 * (trials.survived or 0)
     changed = f"rules for {len(rules)} of {len(classes)} classes, {share:.0f} % of the gain in sample survives"

@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, assign_folds, group_numbers, interval
+from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, Interval, assign_folds, group_numbers
+from pipeline.verdicts import held_out_gain
 
 Image = TypeVar("Image")  # a dataclass of image_id, sequence and arrays
 Key = TypeVar("Key")
@@ -30,13 +31,15 @@ class Trial(Generic[Setting]):
     Attributes:
         setting: fitted on all images.
         held_out: by image id, the setting fitted without the image's fold; None where nothing gained.
-        gain: what `held_out` changes in the score.
+        gain: what `held_out` changes in the score; widened for the number of candidates.
+        verdict: on the gain, in words; "better" where the setting is adopted.
         in_sample: what `setting` changes, on the images that it was fitted on.
     """
 
     setting: Setting
     held_out: Mapping[str, Setting | None]
     gain: Interval
+    verdict: str
     in_sample: float
 
 
@@ -59,9 +62,10 @@ class Trials(Generic[Key, Setting]):
         return sum(trial.gain.mean for trial in self.by_key.values()) / total if total > 0 else None
 
     def facts(self, name_of: Callable[[Key], str] = str) -> dict[str, Any]:
-        """Returns the gain and the gain in sample by name, for a JSON file."""
+        """Returns gain, verdict and gain in sample by name, for a JSON file."""
         return {
             "gains": {name_of(key): vars(trial.gain) for key, trial in self.by_key.items()},
+            "verdicts": {name_of(key): trial.verdict for key, trial in self.by_key.items()},
             "in_sample": {name_of(key): trial.in_sample for key, trial in self.by_key.items()},
         }
 
@@ -81,7 +85,8 @@ class Trials(Generic[Key, Setting]):
             return [f"{unchanged}: no setting improves the score, even on the images it was fitted on"]
         decision = changed if self.adopted else f"{unchanged}: no gain on held-out sequences exceeds noise"
         lines = [
-            f"  {describe(key, own.setting)}; {label} {own.gain} on held-out sequences, {own.in_sample:+.4f} in sample"
+            f"  {describe(key, own.setting)}; {label} {own.gain} on held-out sequences: {own.verdict}; "
+            f"{own.in_sample:+.4f} in sample"
             for key, own in self.by_key.items()
         ]
         return [decision, *lines]
@@ -124,7 +129,7 @@ def try_settings(
         pairs = [(image, held_out[image.image_id]) for image in images]
         gains = np.array([0.0 if own is None else gain(image, own) for image, own in pairs])
         in_sample = float(np.mean([gain(image, setting) for image in images]))
-        trials[key] = Trial(setting, held_out, interval(gains, groups, TAIL / num_compared), in_sample)
+        trials[key] = Trial(setting, held_out, *held_out_gain(gains, groups, num_compared), in_sample)
     return Trials(trials, groups)
 
 

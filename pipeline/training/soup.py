@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, assign_folds, interval
+from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, Interval, assign_folds
+from pipeline.verdicts import held_out_gain
 
 Soup = tuple[int, ...]  # numbers of networks, in order
 ScoresOf = Callable[[Soup], np.ndarray]  # float64 (I,), of the mean of these networks; asked again and again
@@ -35,12 +36,14 @@ class Chosen:
     Attributes:
         soup: chosen on all images.
         gain: over the first network, by soups that were chosen without the image's fold; widened.
+        verdict: on the gain, in words.
         in_sample: the gain of `soup`, on the images that chose it.
         by_fold: the soup that was chosen without each fold.
     """
 
     soup: Soup
     gain: Interval
+    verdict: str
     in_sample: float
     by_fold: tuple[Soup, ...]
 
@@ -81,8 +84,7 @@ def choose_soup(num_networks: int, scores_of: ScoresOf, groups: np.ndarray) -> C
         by_fold.append(soup)
     soup = _chosen_on(num_networks, scores_of, np.ones(len(groups), bool))
     in_sample = float(np.mean(scores_of(soup) - scores_of((0,))))
-    tail = TAIL / max(1, num_networks - 1)
-    return Chosen(soup, interval(gains, groups, tail), in_sample, tuple(by_fold))
+    return Chosen(soup, *held_out_gain(gains, groups, max(1, num_networks - 1)), in_sample, tuple(by_fold))
 
 
 def _chosen_on(num_networks: int, scores_of: ScoresOf, is_used: np.ndarray) -> Soup:

@@ -26,7 +26,7 @@ from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import second_name, write_json
-from pipeline.intervals import LEAST_SEQUENCES, Interval, group_numbers, interval
+from pipeline.intervals import LEAST_SEQUENCES, Interval, group_numbers
 from pipeline.paths import AVERAGE, BEST, CHOSEN, HISTORY, STREAM, shown
 from pipeline.report.read import read_columns, read_json
 from pipeline.report.trained_on import own_images
@@ -40,6 +40,7 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import autocast, validated_weights
 from pipeline.training.soup import Soup, choose_soup
 from pipeline.training.weights import refuse_unfit
+from pipeline.verdicts import held_out_gain
 from pipeline.work.average_runs import check_runs, note_other_starts, weights_of_run
 from pipeline.work.combining import forget_streamed
 from pipeline.work.inputs import competition_folder
@@ -104,7 +105,7 @@ class Averaging:
         if not len(self.rows):
             return self._facts(soup, words, networks, None, "no validation image is out of fold for this run")
         own, mean = self.scores(BEST_EPOCH), self.scores(soup)
-        return self._facts(soup, words, networks, self._interval(mean - own), compared=(own, mean))
+        return self._facts(soup, words, networks, self._gain(mean - own), compared=(own, mean))
 
     def of_runs(self) -> dict[str, Any]:
         """Returns the content of average.json on a greedy soup of this run and others."""
@@ -123,7 +124,7 @@ class Averaging:
         names = ", ".join(self.names[number] for number in chosen.soup)
         words = f"greedy mean of {names}" if len(chosen.soup) > 1 else f"the weights of {names} alone"
         compared = (self.scores(BEST_EPOCH), self.scores(chosen.soup))
-        facts = self._facts(chosen.soup, words, networks, chosen.gain, compared=compared)
+        facts = self._facts(chosen.soup, words, networks, (chosen.gain, chosen.verdict), compared=compared)
         runs = [self.names[number] for number in chosen.soup if number] if facts["adopted"] else []
         by_fold = [[self.names[number] for number in soup] for soup in chosen.by_fold]
         return facts | {"in_sample": chosen.in_sample, "by_fold": by_fold, "runs": runs}
@@ -215,16 +216,16 @@ class Averaging:
             return shown(self.run.paths / BEST)
         return " + ".join(self.names[number] for number in soup)
 
-    def _interval(self, gains: np.ndarray) -> Interval | None:
+    def _gain(self, gains: np.ndarray) -> tuple[Interval, str] | None:
         is_known = ~np.isnan(gains)
-        return interval(gains[is_known], self.groups[is_known]) if is_known.any() else None
+        return held_out_gain(gains[is_known], self.groups[is_known]) if is_known.any() else None
 
     def _facts(
         self,
         soup: Soup,
         mean: str,
         networks: list[dict[str, Any]],
-        gain: Interval | None,
+        found: tuple[Interval, str] | None,
         why: str = "no validation image has a score",
         compared: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> dict[str, Any]:
@@ -233,17 +234,19 @@ class Averaging:
         Args:
             mean: what was averaged, in words.
             networks: of which it may be made.
-            gain: None where nothing could be compared, for the reason `why`.
+            found: the gain and the verdict on it; None where nothing could be compared, for the reason `why`.
             compared: scores of the best epoch and of the mean.
         """
         own, averaged = (None, None) if compared is None else map(_mean, compared)
+        gain, verdict = found or (None, "")
         is_adopted, label = gain is not None and gain.low > 0, LABELS[self.score]
         best = f"epoch {self.best['state']['best_epoch']}"
         if gain is None:
             words = f"not averaged: {why}; the weights of {best} stay"
         else:
             about = f"{mean}: {label} {own:.4f} -> {averaged:.4f} on {_counted(len(self.rows), gain)}"
-            words = f"{about}\ngain {gain}{_verdict(gain)}{'' if is_adopted else f': the weights of {best} stay'}"
+            decision = "adopted" if is_adopted else f"the weights of {best} stay"
+            words = f"{about}\ngain {gain}: {verdict}; {decision}"
         return {
             "method": self.average.method,
             "score": self.score,
@@ -253,22 +256,12 @@ class Averaging:
             "best": own,
             "averaged": averaged,
             "gain": None if gain is None else {name: _finite(value) for name, value in vars(gain).items()},
+            "verdict": verdict,
             "renewed_norms": self.num_norms,
             "adopted": is_adopted,
             "weights": mean if is_adopted else f"{best}, the best one",
             "words": words,
         }
-
-
-def _verdict(gain: Interval) -> str:
-    """Returns what follows from a gain, to be put behind it.
-
-    >>> _verdict(Interval(0.01, 0.002, 0.018, 8)), _verdict(Interval(0.01, -0.002, 0.022, 8))
-    (', significantly above 0: adopted', ', not significantly above 0')
-    """
-    if gain.low > 0:
-        return ", significantly above 0: adopted"
-    return ", not significantly above 0" if math.isfinite(gain.low) else ", no conclusion is possible"
 
 
 def _counted(num_images: int, gain: Interval) -> str:

@@ -94,6 +94,11 @@ def test_thresholds_that_raise_the_fbeta_on_other_sequences_are_adopted(fitted):
     assert 0.9 < facts["score"]["means"][1] < 1  # a fold whose least sure hit is below that of all others loses it
     assert all(0.4 < rule["least"] <= 0.9 for rule in facts["rules"])
     assert facts["gains"]["RBC"]["low"] > 0 and 0 < facts["survived"] <= 1
+    assert facts["verdicts"] == {"RBC": "better", "WBC": "better"}
+    parts = hits_by_image(boxes, found, 0, BY_F1["score_options"].thresholds)
+    groups = np.array([int(name.partition("_")[0]) for name in boxes])
+    assert facts["gains"]["RBC"] == vars(fit_class(parts, groups, BY_F1["score_options"], num_classes=2).gain)
+    assert facts["gains"]["RBC"]["low"] < fit_class(parts, groups, BY_F1["score_options"]).gain.low
     (line,) = lines
     assert line.startswith(
         "Dropping boxes below a score threshold improves the F-beta of boxes on unseen sequences for"

@@ -65,6 +65,7 @@ def test_each_gain_has_a_verdict_that_is_corrected_for_the_number_of_runs(new_ru
     comparison = compare(names)
     assert comparison.verdicts == ("", "better with this seed", "better with this seed")
     assert "verdict" in str(comparison) and "A study with three or more seeds" in str(comparison)
+    assert "Better and worse are corrected for 2 comparisons (Holm)." in str(comparison).splitlines()
 
 
 def test_an_ensemble_has_the_settings_of_combining_alone(two_runs, new_run):

@@ -38,13 +38,18 @@ def ensemble():
         "sequences": 16,
         "held_out": {"least": 1, "mean": 2.0, "most": 3},
         "single": INTERVAL,
-        "methods": {"AP": {"score": INTERVAL, "gain": GAIN}, "MW": {"score": INTERVAL, "gain": GAIN}},
+        "combined_images": 20,
+        "methods": {
+            "AP": {"score": INTERVAL, "gain": GAIN, "verdict": "inconclusive (detectable: 0.05)"},
+            "MW": {"score": INTERVAL, "gain": GAIN, "verdict": "inconclusive (detectable: 0.05)"},
+        },
         "method": "AP",
         "weights": [[0.5], [0.25], [0.25], [0.0], [0.0]],
         "members": [*({"score": INTERVAL, "images": 7} for _ in range(4)), NOT_HELD_OUT],
         "fit": {
             "kind": "soft",
             "gains": {"soft": GAIN},
+            "verdicts": {"soft": "inconclusive (detectable: 0.04)"},
             "in_sample": {"soft": 0.062},
             "words": "weights fitted by soft",
         },
@@ -64,6 +69,21 @@ def test_members_methods_and_weights_are_shown(ensemble):
     for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "-0.002 to +0.060", "0.25"):
         assert words in text
     assert "24 images in 16 sequences" in text
+    assert text.count("<td>inconclusive (detectable: 0.05)</td>") == 2
+    assert "Gains are those on the 20 images that several such members predict." in text
+    assert "Better and worse are corrected for 2 methods (Holm)." in text
+    assert text.count("<td>inconclusive (detectable: 0.04)</td>") == 1
+
+
+def test_an_ensemble_that_was_evaluated_before_there_were_verdicts_is_shown_without(ensemble):
+    loaded, folder = ensemble
+    found = json.loads((folder / "ensemble.json").read_text())
+    del found["combined_images"], found["fit"]["verdicts"]
+    for own in found["methods"].values():
+        del own["verdict"]
+    (folder / "ensemble.json").write_text(json.dumps(found))
+    text = write_page(run_of(loaded)).read_text()
+    assert "-0.002 to +0.060" in text and "inconclusive" not in text
 
 
 def test_nothing_of_a_training_is_missed(ensemble):

@@ -104,6 +104,7 @@ def test_gains_are_over_the_first_run_and_emphasised_where_they_are_sure(new_run
     _, *rows = rows_of(section(write_side_page(names, Folders.from_environment(), STAGES).read_text(), "scores"))
     gains = [row[4] for row in rows]
     assert gains[0] == "–" and gains[1].startswith("+0.088 +0.0") and gains[2].startswith("+0.000")
+    assert gains[1].endswith("; better with this seed") and "inconclusive" not in gains[1]
     text = write_side_page(names, Folders.from_environment(), STAGES).read_text()
     assert "<b>+0.088</b>" in text and "<b>+0.000</b>" not in text
 

@@ -17,7 +17,7 @@ from pipeline.segmentation.component_fitting import (
     candidates_of,
     fit_components,
     given_facts,
-    joint_interval,
+    joint_gain,
     try_components,
 )
 from pipeline.segmentation.components import Changing, with_components
@@ -151,7 +151,8 @@ def test_rules_as_given_are_measured_with_their_interval():
     gains = [scene(number, specks=number % 4).joint([rule]) for number in range(12)]
     facts = given_facts([*gains, JointGain("none", "none", np.array([np.nan]))], "Dice")
     (gain,) = facts["gains"].values()
-    assert gain == vars(joint_interval(gains)) and gain["low"] > 0
+    assert gain == vars(joint_gain(gains)[0]) and gain["low"] > 0
     assert facts["words"].startswith("components: rules as given, not fitted; mean Dice +0.")
+    assert facts["words"].endswith(" out of fold: better") and list(facts["verdicts"].values()) == ["better"]
     nothing = given_facts([JointGain("none", "none", np.array([np.nan]))], "Dice")
     assert nothing["gains"] == {} and "no out-of-fold image has a value" in nothing["words"]

@@ -13,6 +13,7 @@ from pipeline.segmentation.decoding import fit_suppression
 from pipeline.segmentation.ensemble_weights import fit_weights
 from pipeline.segmentation.offsets import fit_offsets
 from pipeline.segmentation.out_of_fold import arrays_of, image_from, try_settings
+from pipeline.verdicts import held_out_gain
 from tests.segmentation import test_decoding, test_ensemble_weights, test_offsets
 
 FITS = {
@@ -72,6 +73,31 @@ def test_the_gain_is_that_of_held_out_settings_and_widens_with_the_number_of_can
     assert trial.in_sample == pytest.approx(np.mean([gain(image, trial.setting) for image in images]))
     wider = try_settings(images, {"sign": fit_sign}, gain, num_compared=10).by_key["sign"]
     assert wider.gain.low < trial.gain.low
+
+
+@pytest.mark.parametrize("num_compared", [1, 12])
+def test_what_is_adopted_is_called_better_and_nothing_else_is(num_compared):
+    verdicts = set()
+    for seed in range(30):
+        images = draw_scored(8, mean=0.6, seed=seed)
+        found = try_settings(images, {"sign": fit_sign}, gain, num_compared)
+        trial = found.by_key["sign"]
+        assert (trial.verdict == "better") == ("sign" in found.adopted) == (trial.gain.low > 0)
+        assert found.facts()["verdicts"] == {"sign": trial.verdict}
+        assert f"on held-out sequences: {trial.verdict}; " in found.words("kept", "moved", "Dice", "{0} {1}".format)[1]
+        verdicts.add(trial.verdict.partition(" ")[0])
+    assert verdicts == {"better", "inconclusive"}
+    unchanged = try_settings(draw_scored(8), {"any": fit_sign}, lambda image, setting: 0.0).by_key["any"]
+    assert unchanged.verdict == "no difference"
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_intervals_widen_with_the_number_of_things_that_are_fitted(name, monkeypatch):
+    """Of many classes, one gains by chance: the interval of each is that of one among so many."""
+    given = []
+    monkeypatch.setattr(out_of_fold, "held_out_gain", lambda *own: given.append(own[2]) or held_out_gain(*own))
+    FITS[name]()
+    assert set(given) == {{"rules": len(test_decoding.NAMES), "offsets": len(test_offsets.CLASSES), "weights": 3}[name]}
 
 
 def test_noise_is_adopted_as_seldom_as_the_interval_promises():

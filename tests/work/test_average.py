@@ -172,9 +172,8 @@ def test_a_better_mean_is_adopted_and_is_the_mean_with_statistics_of_its_own(run
     facts = facts_of("AvgA")
     assert facts["adopted"] and facts["gain"]["low"] > 0 and facts["averaged"] > facts["best"] + 0.05
     assert facts["weights"] == "mean of epochs 7, 8, 9"
-    assert lines[0].startswith("mean of epochs 7, 8, 9: Dice 0.") and lines[0].endswith(
-        "significantly above 0: adopted"
-    )
+    assert lines[0].startswith("mean of epochs 7, 8, 9: Dice 0.") and lines[0].endswith("): better; adopted")
+    assert facts["verdict"] == "better"
     found, mean = weights(paths / CHOSEN), mean_weights(epochs)
     names = {name for name in found if "running" in name or "tracked" in name}
     assert all(torch.equal(found[name], mean.weights[name]) for name in found.keys() - names)
@@ -212,7 +211,7 @@ def test_a_mean_that_is_not_better_leaves_the_best_epoch(runs):
     facts = facts_of("AvgA")
     assert not facts["adopted"] and facts["averaged"] < facts["best"] and facts["weights"].endswith("the best one")
     assert (paths / CHOSEN).read_bytes() == (paths / BEST).read_bytes()
-    assert "not significantly above 0: the weights of epoch" in lines[0]
+    assert f"): {facts['verdict']}; the weights of epoch" in lines[0] and facts["verdict"] != "better"
 
 
 def edit_column(path: Path, column: str, value: str) -> None:
