@@ -155,6 +155,8 @@ def table_command(options: Parser, arguments: Sequence[str]) -> None:
     options.add_argument("names", metavar="NAME", nargs="*", help=meaning)
     add_competition(options, "only its runs; default: a table for each competition")
     options.add_argument("--classes", action="store_true", help="print the score of each class too")
+    meaning = "print a row per run; default: a row per setting, the mean of runs that differ in split and seed alone"
+    options.add_argument("--runs", action="store_true", help=meaning)
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import config_path
@@ -177,7 +179,8 @@ def table_command(options: Parser, arguments: Sequence[str]) -> None:
     width = shutil.get_terminal_size((120, 24)).columns
     written = {".csv": csv_text, ".md": markdown_text, ".html": table_page}
     for number, table in enumerate(tables):
-        print(("\n" if number else "") + terminal_text(table, width, chosen.classes))
+        shown_table = table if chosen.runs or table.by_setting is None else table.by_setting
+        print(("\n" if number else "") + terminal_text(shown_table, width, chosen.classes))
         if table.runs:
             for suffix, write in written.items():
                 path = folders.runs / runs_table(table.competition, bool(names), suffix)

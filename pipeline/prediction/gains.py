@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, image_parts, per_image_score
-from pipeline.task import HeldOut
 from pipeline.verdicts import OF_MEMBERS, contrast_of_images, verdicts
+
+if TYPE_CHECKING:  # the report takes the words from here, and needs no pandas
+    import pandas as pd
+
+    from pipeline.task import HeldOut
 
 LEAST_COMBINED = 2  # members of an image, for it to tell anything about combining them
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,18 +21,19 @@ from pipeline.engine.folder import lock_holder
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIGS, HISTORY, MARKERS, PER_IMAGE, REPORT, STUDIES, TIMINGS, TRIALS, Folders
+from pipeline.paths import CONFIGS, HISTORY, MARKERS, PER_IMAGE, REPORT, TIMINGS, Folders
 from pipeline.report.compare import LEAST_IMAGES, read_image_scores
-from pipeline.report.lab_book import Entry, Setting, lab_book
+from pipeline.report.lab_book import Entry, lab_book
 from pipeline.report.live import Live, declared_score, read_live
-from pipeline.report.read import Columns, Header, damaged_files, numbers, read_columns, read_header
+from pipeline.report.read import damaged_files, numbers, read_columns, read_header
+from pipeline.report.runs_columns import RunsTable
 from pipeline.report.runs_rows import RunRow
-from pipeline.report.runs_table import RunsTable, read_rows, table_of
+from pipeline.report.runs_table import read_rows, table_of
+from pipeline.report.study_names import Setting, read_settings, read_studies
 from pipeline.scores import LABELS, OF_EVERY_RUN, label_of, per_image_score
 
 DIGITS = 4  # of a value of a curve: a tenth of a line's width on a large screen
 MOST_POINTS = 200  # of a curve; a line of more pixels shows no more
-STUDY_COLUMNS = ("setting", "runs", "planned", "score", "gain", "low", "high", "verdict")
 
 ImageScores = Mapping[str, tuple[str, float]]  # by image id, its sequence and score
 
@@ -109,15 +109,6 @@ class Competition:
         return LABELS[self.image_score]
 
 
-@dataclass(frozen=True)
-class StudyTable:
-    """A table of a study as its command wrote it; `columns` is None where it is damaged."""
-
-    name: str
-    question: str
-    columns: Columns | None
-
-
 def read_board(folders: Folders, stages: Sequence[Stage], configs: Path = CONFIGS) -> list[Competition]:
     """Returns the competitions of all runs, by name.
 
@@ -141,7 +132,7 @@ def _competition(
     configs: Path,
     now: float,
 ) -> Competition:
-    table = table_of(name, rows, rows, folders)
+    table = table_of(name, rows, rows, folders, settings)
     score = table.columns[0].key if table.columns else declared_score(name)
     image_score = per_image_score(score) if score in LABELS else "dice"
     runs = {row.name: _read_run(row, folders, stages, score, image_score, now) for row in rows}
@@ -210,35 +201,6 @@ def read_curve(run_folder: Path, score: str) -> Curve | None:
 
 def _rounded(cells: Sequence[str]) -> list[float | None]:
     return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in numbers(cells)]
-
-
-def read_studies(runs: Path, configs: Path = CONFIGS) -> list[StudyTable]:
-    """Returns the tables of all studies that were run, by name."""
-    found = []
-    for path in sorted((runs / STUDIES).glob("*.csv")):
-        if path.stem.endswith(TRIALS):  # of a search, which has a table of its own beside it
-            continue
-        source = configs / "studies" / f"{path.stem}.yaml"
-        header = read_header(source) if source.is_file() else Header("", None, "")
-        columns = read_columns(path)
-        is_whole = columns is not None and set(STUDY_COLUMNS) <= set(columns)
-        found.append(StudyTable(path.stem, header.question, columns if is_whole else None))
-    return found
-
-
-def read_settings(studies: Sequence[StudyTable]) -> dict[str, Setting]:
-    """Returns, by run, its setting in each study, such as "no colors (demo_questions)", and the references of these."""
-    found: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
-    for study in studies:
-        columns = study.columns or {}
-        names = [cell.split() for cell in columns.get("names", ())]
-        for setting, own in zip(columns.get("setting", ()), names, strict=False):
-            for run in own:
-                found[run].append((f"{setting} ({study.name})", names[0] if own is not names[0] else []))
-    return {
-        run: Setting(", ".join(name for name, _ in own), tuple(one for _, references in own for one in references))
-        for run, own in found.items()
-    }
 
 
 def best_runs(own: Competition, most: int) -> list[str]:

@@ -11,17 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.config.study import SEED
 from pipeline.engine.run import Stage
 from pipeline.intervals import Interval
 from pipeline.paths import CONFIGS, REPORT, STUDIES, Folders, runs_table
 from pipeline.report.board import (
     BoardRun,
     Competition,
-    StudyTable,
     best_runs,
     read_board,
-    read_studies,
     score_label,
     without_score,
 )
@@ -30,9 +27,17 @@ from pipeline.report.board_charts import curves_data, curves_part, public_part
 from pipeline.report.frame import document
 from pipeline.report.markup import Html, breakable, digits, join, quantity, table, tag
 from pipeline.report.read import split_name
-from pipeline.report.runs_page import MEANINGS, number_cell, sort_heads, summary_cells
-from pipeline.report.runs_table import Column
+from pipeline.report.runs_columns import Column
+from pipeline.report.runs_page import (
+    MEANINGS,
+    number_cell,
+    runs_part,
+    settings_note,
+    sort_heads,
+    summary_cells,
+)
 from pipeline.report.runs_text import SETTINGS, SUMMARIES
+from pipeline.report.study_names import StudyTable, read_studies, repeat_words
 from pipeline.report.table import overrides_text
 from pipeline.scores import of_images
 
@@ -111,13 +116,15 @@ def _sections(
     name = own.name.strip() or "unknown competition"
     before, of = ("", "") if num_competitions == 1 else (f"{name}: ", f" of {name}")
     title = f"{name}: {own.table.title}" if own.table.title else name
+    settings = own.table.by_setting
     parts = [
+        ("settings", f"Settings{of}", settings and join(runs_part(settings), settings_note(settings))),
         ("runs", title, _runs_part(number, own, links, files)),
         ("curves", f"Learning curves of chosen runs{of}", curves_part(number, own)),
         ("public", f"Public score against local score{of}", public_part(own, links)),
         ("book", f"Lab book{of}", book_part(own, links)),
     ]
-    words = {"runs": "runs", "curves": "curves", "public": "public score", "book": "lab book"}
+    words = {"settings": "settings", "runs": "runs", "curves": "curves", "public": "public score", "book": "lab book"}
     return [
         (f"{before}{words[part]}" if before else words[part].capitalize(), title, content)
         for part, title, content in parts
@@ -178,8 +185,8 @@ def _words_cell(own: Competition, run: BoardRun, words: str) -> Html:
     setting = own.settings.get(run.name)
     if run.row.header.question or setting is None:
         return tag("span", breakable(words), class_="words")
-    seed = f", seed {run.row.values[SEED]}" if SEED in run.row.changed else ""
-    return tag("span", f"{setting.name}{seed}", class_="words", title=words)
+    name = repeat_words(setting, run.row.values, run.row.changed)
+    return tag("span", name, class_="words", title=overrides_text(run.row.values, run.row.changed))
 
 
 def _value(column: Column, index: int | None) -> Html | str:

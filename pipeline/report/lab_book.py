@@ -13,27 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config.family import Relative
-from pipeline.config.study import SEED
 from pipeline.report.compare import LEAST_IMAGES, NAMES_ONLY, differing
-from pipeline.report.folders import SPLIT_KEYS
 from pipeline.report.read import split_name
 from pipeline.report.runs_rows import RunRow
+from pipeline.report.study_names import REPEATED, Setting
 from pipeline.report.table import overrides_text
 from pipeline.verdicts import OF_MEMBERS, Contrast, Pair, contrast, verdicts
 
-REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
 NOT_RUN, MEMBERS, ABOVE = "not run", "its members", "the entry above"
 
 ImageScores = Mapping[str, tuple[str, float]]
 Key = tuple[str, tuple[str, ...]]  # a config, and its overrides beside split and seed
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What studies say of a run: what they call it, and the names of the runs that they compare it with."""
-
-    name: str
-    references: tuple[str, ...]
 
 
 @dataclass(frozen=True)

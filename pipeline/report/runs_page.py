@@ -10,9 +10,11 @@ from pathlib import Path
 
 from pipeline.report.frame import document
 from pipeline.report.markup import Html, breakable, digits, heat, join, quantity, table, tag
-from pipeline.report.runs_table import Column, RunsTable
+from pipeline.report.runs_columns import SETTING, Column, RunsTable
 from pipeline.report.runs_text import SETTINGS, SUMMARIES
+from pipeline.report.table import cut
 
+MOST_LETTERS = 90  # of what a setting overrides
 SORT = Path(__file__).with_name("sort.js")
 MEANINGS = {
     "other split": "the score of the same settings on the other kind of split, by slice or by sequence",
@@ -28,15 +30,38 @@ Shown = Callable[[Column, "float | None"], Html | str]
 
 def table_page(own: RunsTable) -> str:
     """Returns the page of a competition's runs."""
-    words = {heading: own.texts[heading] for heading in ("split", "other split") if any(own.texts[heading])}
-    if any(own.differing):
-        words[SETTINGS] = [tag("span", breakable(text), class_="words") for text in own.differing]
     caption = f"{own.label} of each class"
-    runs = _table(own, own.columns, number_cell, words, "Validation scores and costs", "sorted")
     classes = _table(own, own.classes, _heated, {}, caption, "sorted heat")
-    sections = [("Runs", "Runs", join(runs, _meanings(own))), ("Classes", caption, classes)]
+    sections = [("Runs", "Runs", join(runs_part(own), _meanings(own))), ("Classes", caption, classes)]
+    if own.by_setting is not None:
+        sections.insert(0, ("Settings", "Settings", join(runs_part(own.by_setting), settings_note(own.by_setting))))
     title = f"{own.competition}: {quantity(len(own.runs), 'run')}"
     return document(title, own.competition, _headline(own), sections, SORT)
+
+
+def runs_part(own: RunsTable) -> Html:
+    """Returns the table of runs, or of settings, with scores and costs."""
+    words = {heading: own.texts[heading] for heading in ("split", "other split") if any(own.texts[heading])}
+    is_settings = own.heading == SETTING
+    if any(own.differing):
+        most = MOST_LETTERS if is_settings else None
+        words[SETTINGS] = [_words(text, most) for text in own.differing]
+    caption = "Validation scores and costs" if own.by_setting is None else "Validation scores and costs of each run"
+    columns = [column for column in own.columns if not (is_settings and column.is_detail)]
+    return _table(own, columns, number_cell, words, caption, "sorted settings" if is_settings else "sorted")
+
+
+def _words(text: str, most: int | None) -> Html:
+    """Returns overrides or a question, of `most` letters and whole as a tooltip."""
+    shown = text if most is None else cut(text, most)
+    return tag("span", breakable(shown), class_="words", title=text if shown != text else None)
+
+
+def settings_note(own: RunsTable) -> Html:
+    """Returns how the rows of a table of settings came about."""
+    note = own.notes[0]
+    text = f"{note[:1].upper()}{note[1:]}. A study compares settings on the same splits and seeds, and gives verdicts."
+    return tag("p", text, class_="note")
 
 
 def _headline(own: RunsTable) -> Html:
@@ -69,7 +94,8 @@ def _table(
     kind: str,
 ) -> Html:
     """Returns a table of the runs with words behind the numbers, and the summaries below."""
-    heads = sort_heads(("run", *(one.heading for one in columns), *words))
+    first = SETTING if own.heading == SETTING else "run"
+    heads = sort_heads((first, *(one.heading for one in columns), *words))
     cells = ([shown(column, value) for value in column.values] for column in columns)
     summaries = [(name, *summary_cells(name, columns), *("" for _ in words)) for name in SUMMARIES]
     rows = zip(own.runs, *cells, *words.values(), strict=True)

@@ -1,7 +1,7 @@
 """The table of `./run.sh table`: what the evaluated runs of each competition reached, by class too, and at what cost.
 
-In: the small files of `runs/*`, the headers of configs, the log of uploads. Out: one `RunsTable` per competition, in
-columns; `runs_text.py` and `runs_page.py` write it. (`table.py` is the list of configs.) No pandas, no NumPy.
+In: the small files of `runs/*`, the headers of configs, the tables of studies, the log of uploads. Out: one `RunsTable`
+per competition; `runs_text.py` and `runs_page.py` write it. (`table.py` is the list of configs.) No pandas, no NumPy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.competition import Competition
@@ -19,70 +19,15 @@ from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, Folders
 from pipeline.report.folders import without_split
 from pipeline.report.read import is_run, show_value, split_name
+from pipeline.report.runs_columns import Column, RunsTable
 from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, read_row, read_uploads
+from pipeline.report.runs_settings import by_setting
+from pipeline.report.study_names import Setting, read_settings, read_studies, repeat_words
 from pipeline.report.table import overrides_text
 
 SHOWN_FIRST = ("dice", "miou", "ap50", "ap75")  # behind the competition's own score, of masks and of boxes
 COSTS = {"hours": "hours", "parameters_m": "params M"}  # headings
 MOST_NAMED = 8  # runs in a note
-
-
-@dataclass(frozen=True)
-class Column:
-    """Numbers, one per run. `key`: its name in the CSV.
-
-    Attributes:
-        is_score: higher is better.
-        decimals: that people are shown.
-        is_detail: only in the files, not on the terminal.
-    """
-
-    key: str
-    heading: str
-    values: tuple[float | None, ...]
-    is_score: bool = True
-    decimals: int = 3
-    is_detail: bool = False
-
-    @property
-    def known(self) -> list[float]:
-        """The values that there are."""
-        return [value for value in self.values if value is not None]
-
-    def shown(self, value: float | None) -> str:
-        """Returns a value for people, empty where it is not known."""
-        return "" if value is None else f"{value:.{self.decimals}f}"
-
-    def summary(self) -> dict[str, float | None]:
-        """Returns minimum, average and maximum."""
-        known = self.known
-        if not known:
-            return dict.fromkeys(("minimum", "average", "maximum"))
-        return {"minimum": min(known), "average": sum(known) / len(known), "maximum": max(known)}
-
-
-@dataclass(frozen=True)
-class RunsTable:
-    """The evaluated runs of one competition, in the order of their names.
-
-    Attributes:
-        competition: its name; `title`: what people call it.
-        label: of the competition's own score, whose means are the first of `columns` and whose classes `classes` has.
-        texts: words by heading, one per run: split, settings.
-        differing: the settings, without those that all runs of a config share.
-        columns: without those that no run has a value of.
-        notes: what is missing, and what not to compare.
-    """
-
-    competition: str
-    title: str
-    label: str
-    runs: tuple[str, ...]
-    texts: Mapping[str, tuple[str, ...]]
-    differing: tuple[str, ...]
-    columns: tuple[Column, ...]
-    classes: tuple[Column, ...]
-    notes: tuple[str, ...]
 
 
 def runs_tables(
@@ -99,11 +44,11 @@ def runs_tables(
         names: of run folders; None: all.
         competition: only this one.
     """
-    tables = []
+    tables, settings = [], read_settings(read_studies(folders.runs, configs))
     for name, rows in read_rows(folders.runs, stages, configs).items():
         chosen = [row for row in rows if names is None or row.name in names]
         if chosen and competition in (None, name):
-            tables.append(table_of(name, chosen, rows, folders))
+            tables.append(table_of(name, chosen, rows, folders, settings))
     return tables
 
 
@@ -119,8 +64,15 @@ def read_rows(runs: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> d
     return dict(sorted(by_competition.items()))
 
 
-def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: Folders) -> RunsTable:
-    """Returns the table of a competition's runs; `every`: also those that were not chosen."""
+def table_of(
+    name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: Folders, settings: Mapping[str, Setting]
+) -> RunsTable:
+    """Returns the table of a competition's runs, the best first.
+
+    Args:
+        every: also those that were not chosen.
+        settings: by run, what studies say of it.
+    """
     try:
         competition = load_competition(name) if name else None
     except UserError:  # its description was renamed or removed
@@ -144,7 +96,7 @@ def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders
     ]
     of_classes = [row.metrics.scores[score].classes if score in row.metrics.scores else {} for row in scored]
     classes = dict.fromkeys(known for own in of_classes for known in own)
-    return RunsTable(
+    found = RunsTable(
         competition=name,
         title=competition.title if competition else "",
         label=label,
@@ -152,16 +104,25 @@ def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders
         texts={
             "split": tuple(split_name(row.split) for row in scored),
             "other split": tuple(others[row.name][1] for row in scored),
+            "setting": tuple(settings[row.name].name if row.name in settings else "" for row in scored),
             "settings": tuple(row.header.question or overrides_text(row.values, row.changed) for row in scored),
         },
         differing=tuple(
-            row.header.question or overrides_text(row.values, keys)
+            row.header.question or _words(row, keys, settings)
             for row, keys in zip(scored, _differing(scored), strict=True)
         ),
         columns=tuple(column for column in columns if column.known),
         classes=tuple(_column(f"{score}_{one}", one, [own.get(one) for own in of_classes]) for one in classes),
         notes=(*_notes(rows), *faults),
-    )
+    ).sorted()
+    return replace(found, by_setting=by_setting(found, scored, settings))
+
+
+def _words(row: RunRow, keys: Sequence[str], settings: Mapping[str, Setting]) -> str:
+    """Returns what tells a run from others: its setting in a study with its split and seed, or these overrides."""
+    if row.name in settings:
+        return repeat_words(settings[row.name], row.values, row.changed)
+    return overrides_text(row.values, keys)
 
 
 def _column(key: str, heading: str, values: Sequence[float | None], **options: int) -> Column:

@@ -11,7 +11,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 
-from pipeline.report.runs_table import Column, RunsTable
+from pipeline.report.runs_columns import SETTING, Column, RunsTable
 from pipeline.report.table import LEAST_QUESTION, cut
 
 GAP = "  "
@@ -30,7 +30,9 @@ def terminal_text(table: RunsTable, width: int, with_classes: bool = False) -> s
     """
     parts = [f"{table.competition}: {table.title}" if table.title else table.competition or "unknown competition"]
     if table.runs:
-        names = _padded(("experiment", *table.runs, *SUMMARIES))
+        # Names of runs are typed, so that they stay whole.
+        runs = table.runs if table.heading != SETTING else [cut(name, width // 2) for name in table.runs]
+        names = _padded((table.heading, *runs, *SUMMARIES))
         columns = [_numbers(column) for column in table.columns if not column.is_detail]
         columns.append(_padded(("split", *table.texts["split"], *NO_SUMMARY)))
         blocks = _blocks(names, columns, width)
@@ -90,17 +92,26 @@ def csv_text(table: RunsTable) -> str:
 
 
 def markdown_text(table: RunsTable) -> str:
-    """Returns the table as Markdown, the score of each class in a second one."""
-    words = {heading: table.texts[heading] for heading in ("split", "other split")} | {SETTINGS: table.differing}
-    words = {heading: cells for heading, cells in words.items() if any(cells)}
+    """Returns the table as Markdown, with one of the settings before it, and the score of each class behind it."""
     title = f"# {table.competition}: {table.title}" if table.title else f"# {table.competition}"
-    parts = [title, _markdown(table, table.columns, words), f"## {table.label} of each class"]
-    parts += [_markdown(table, table.classes, {}), *(f"- {note}" for note in table.notes)]
+    settings = table.by_setting
+    parts = [title]
+    if settings is not None:
+        parts += ["## Settings", _markdown(settings, settings.columns, _words(settings)), "## Runs"]
+    parts += [_markdown(table, table.columns, _words(table)), f"## {table.label} of each class"]
+    parts += [_markdown(table, table.classes, {})]
+    parts += (f"- {note}" for note in (settings or table).notes)
     return "\n\n".join(parts) + "\n"
 
 
+def _words(table: RunsTable) -> dict[str, tuple[str, ...]]:
+    """Returns the columns of words for people, without those that are empty."""
+    words = {heading: table.texts[heading] for heading in ("split", "other split")} | {SETTINGS: table.differing}
+    return {heading: cells for heading, cells in words.items() if any(cells)}
+
+
 def _markdown(table: RunsTable, columns: Sequence[Column], words: dict[str, tuple[str, ...]]) -> str:
-    heads = ("experiment", *(column.heading for column in columns), *words)
+    heads = (table.heading, *(column.heading for column in columns), *words)
     rows = [heads, ("---", *("---:" for _ in columns), *("---" for _ in words))]
     shown = (map(column.shown, column.values) for column in columns)
     rows += zip(table.runs, *shown, *words.values(), strict=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.engine.run import Stage
-from pipeline.paths import CONFIG, CONFIGS, HISTORY, MARKERS, METRICS
+from pipeline.paths import CONFIG, CONFIGS, HISTORY, MARKERS, METRICS, STUDIES
 from pipeline.report.read import (
     Header,
     damage_of,
@@ -99,15 +99,26 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         if (match := VARIANT.match(folder.name)) and is_run(folder):
             variants[match["config"]].append(folder)
-    rows = []
+    rows, setting_of = [], _settings_of(runs, configs)
     for path in sorted(configs.glob("*.yaml")):
         if path.stem == "base" or not path.is_file():
             continue
         rows.append(_row(path.stem, runs / path.stem, stages, read_header(path)))
         for variant in variants[path.stem]:
             values, (_, changed) = read_config(variant / CONFIG) or {}, read_origin(variant / CONFIG)
-            rows.append(_row(path.stem, variant, stages, Header(overrides_text(values, changed), None, "")))
+            words = " ".join(filter(None, (setting_of(variant.name, values, changed), overrides_text(values, changed))))
+            rows.append(_row(path.stem, variant, stages, Header(words, None, "")))
     return rows
+
+
+def _settings_of(runs: Path, configs: Path) -> Callable[[str, Mapping[str, Any], Sequence[str]], str]:
+    """Returns a function from a run, its values and the overridden keys to what studies call it, "" if they do not."""
+    if not (runs / STUDIES).is_dir():
+        return lambda run, values, changed: ""
+    from pipeline.report.study_names import read_settings, read_studies, repeat_words  # needs YAML
+
+    known = read_settings(read_studies(runs, configs))
+    return lambda run, values, changed: f"{repeat_words(known[run], values, changed)}:" if run in known else ""
 
 
 def _row(config: str, folder: Path, stages: Sequence[Stage], header: Header) -> ExperimentRow:

@@ -15,9 +15,10 @@ from pipeline.__main__ import main
 from pipeline.config.load import load
 from pipeline.intervals import group_numbers, interval
 from pipeline.paths import BOARD, CONFIGS, Folders, search_file
-from pipeline.report.board import best_runs, read_board, read_curve, read_studies
+from pipeline.report.board import best_runs, read_board, read_curve
 from pipeline.report.board_charts import rank_correlation, ticks, uploads_of
 from pipeline.report.board_page import board_page
+from pipeline.report.study_names import read_studies
 from pipeline.stages import STAGES
 from tests.report.small_run import CLASSES, make_history, mark_stages, metrics_of, write_csv, write_evaluated
 from tests.report.test_lab_book import score_images
@@ -243,6 +244,16 @@ def test_the_best_runs_are_chosen_quick_ones_last(new_run):
     assert set(checked) == set(names.values())
 
 
+def test_settings_with_several_runs_have_a_table_of_their_own(new_run):
+    for seed, mean in enumerate((0.5, 0.7)):
+        (new_run("ExpAAB", f"EXPERIMENT.SEED={seed}")[1] / "metrics.json").write_text(
+            json.dumps(metrics_of(dice=[mean] * 4))
+        )
+    text = page()
+    assert text.count('<table class="sorted settings">') == 1 and "Mean of 2 runs by setting" in text
+    assert re.search(r'<th scope="row">ExpAAB</th><td><data value="0.6">', text)
+
+
 def test_public_scores_are_dots_and_ranked_from_five_on(new_run):
     runs = {}
     for number in range(5):
@@ -256,7 +267,8 @@ def test_public_scores_are_dots_and_ranked_from_five_on(new_run):
     write_log(*(upload(f"{score}", file=f"{run}.csv") for run, score in runs.items()))
     (own,) = read_board(Folders.from_environment(), STAGES)
     assert [(one.name, one.public) for one in uploads_of(own)] == [
-        (name, pytest.approx(runs[name])) for name in sorted(runs)
+        (name, pytest.approx(runs[name]))
+        for name in reversed(runs)  # the best first
     ]
     assert "Rank correlation of 5 runs split by slice: +0.90" in page()
 

@@ -36,7 +36,9 @@ def tables(names=None, competition=None) -> list[RunsTable]:
 
 
 def column(table: RunsTable, heading: str) -> tuple[float | None, ...]:
-    return next(one.values for one in table.columns if one.heading == heading)
+    """The values of a column, in the order of the names of the runs."""
+    values = next(one.values for one in table.columns if one.heading == heading)
+    return tuple(value for _, value in sorted(zip(table.runs, values, strict=True), key=lambda pair: pair[0]))
 
 
 def headings(table: RunsTable) -> list[str]:
@@ -61,7 +63,7 @@ def test_every_run_is_a_row_with_minimum_average_and_maximum_below(two_runs):
         *("experiment", "Dice", "mIoU", "published", "Dice", "hours", "params", "M", "split"),
         *("question", "or", "settings"),
     ]
-    plain, changed = lines[3:5]
+    changed, plain = lines[3:5]  # the best first
     assert plain[:7] == ["ExpAAB", "0.762", "0.562", "0.843", "1.50", "13.00", "slice"]
     assert changed[1:7] == ["0.838", "0.637", "1.50", "13.00", "slice", "0"] and changed[7] == "SOLVER.POWER=2.0"
     assert lines[6:9] == [
@@ -76,7 +78,7 @@ def test_the_score_of_each_class_is_shown_when_asked_for(two_runs):
     assert "Person" not in terminal_text(table, 100)
     lines = [line.split() for line in terminal_text(table, 100, with_classes=True).splitlines()]
     start = lines.index(["experiment", *CLASSES])
-    assert lines[start + 2] == ["ExpAAB", "0.900", "0.400", "0.950", "0.800"]
+    assert lines[start + 3] == ["ExpAAB", "0.900", "0.400", "0.950", "0.800"]
     assert lines[start + 6] == ["average", "0.900", "0.500", "0.950", "0.850"]
 
 
@@ -84,7 +86,7 @@ def test_runs_of_two_competitions_are_never_in_one_table(two_runs, new_run):
     _, folder = new_run("CamVidAAA")
     evaluate(folder, (0.1, 0.1, 0.1, 0.1))
     aeroscapes, camvid = tables()
-    assert (aeroscapes.competition, aeroscapes.runs) == ("aeroscapes", tuple(two_runs))
+    assert (aeroscapes.competition, aeroscapes.runs) == ("aeroscapes", tuple(two_runs[::-1]))
     assert (camvid.competition, camvid.runs) == ("camvid", ("CamVidAAA",))
     assert camvid.columns[0].summary() == dict.fromkeys(SUMMARIES, pytest.approx(0.1))
     assert [table.competition for table in tables(competition="camvid")] == ["camvid"]
@@ -112,9 +114,8 @@ def test_the_other_split_of_the_same_settings_stands_beside_each_run(new_run):
         evaluate(folder, dice, by, index=index)
         runs[overrides] = loaded.run
     (table,) = tables()
-    others = dict(
-        zip(table.runs, zip(column(table, "other split"), table.texts["other split"], strict=True), strict=True)
-    )
+    scores = next(one.values for one in table.columns if one.heading == "other split")
+    others = dict(zip(table.runs, zip(scores, table.texts["other split"], strict=True), strict=True))
     plain, by_sequence, third, other_settings = runs.values()
     assert others[plain] == (pytest.approx(0.5), "sequence 0")
     assert others[by_sequence] == others[third] == (pytest.approx(0.7625), "slice 0")
@@ -185,9 +186,9 @@ def test_the_losses_are_those_of_the_epoch_that_is_scored(two_runs):
 def test_the_csv_has_every_digit_and_a_line_per_run_alone(two_runs):
     (table,) = tables()
     head, *rows = csv.reader(csv_text(table).splitlines())
-    assert [row[0] for row in rows] == two_runs
-    by_key = dict(zip(head, rows[1], strict=True))
-    assert float(by_key["dice"]) == table.columns[0].values[1] and float(by_key["dice_Person"]) == 0.6
+    assert [row[0] for row in rows] == two_runs[::-1]
+    by_key = dict(zip(head, rows[0], strict=True))
+    assert float(by_key["dice"]) == table.columns[0].values[0] and float(by_key["dice_Person"]) == 0.6
     assert float(by_key["iou"]) == pytest.approx(0.7375)
     assert (by_key["published_dice"], by_key["settings"], by_key["split"]) == ("", "SOLVER.POWER=2.0", "slice 0")
 
@@ -210,7 +211,7 @@ def test_runs_without_a_score_are_named_with_their_state(new_run, two_runs):
     unknown, table = tables()
     (note,) = table.notes
     assert "ExpAAC (prepared)" in note and "ExpAAD (its metrics.json is damaged)" in note
-    assert "(trained on all images)" in note and table.runs == tuple(two_runs)
+    assert "(trained on all images)" in note and table.runs == tuple(two_runs[::-1])
     assert unknown.notes == ("without a score: CamVidAAA (its config.yaml is damaged)",)
     assert terminal_text(unknown, 80).startswith("unknown competition\nwithout a score")
 
@@ -220,7 +221,7 @@ def test_a_log_that_cannot_be_read_costs_the_board_scores_alone(two_runs):
     path.parent.mkdir()
     path.write_text("my notes\n")
     (table,) = tables()
-    assert table.runs == tuple(two_runs)
+    assert table.runs == tuple(two_runs[::-1])
     assert "move it away to begin a new log" in table.notes[-1]
 
 
