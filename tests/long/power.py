@@ -1,6 +1,7 @@
 """How often a study finds a true difference, and how often one that is not there, in simulation.
 
     python -m tests.long.power [--trials 600] [--plot docs/power.webp]
+    python -m tests.long.power --trials 600 --others      # folds, and how often "equal" is wrong
 
 Each trial draws a study: a reference and 20 settings, of which the first is better by a known difference and the others
 are as good as the reference. All are trained with the same seeds and evaluated on the same sequences of 2 to 15 images.
@@ -24,10 +25,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import stdtr
 
-from pipeline.verdicts import Contrast, Pair, contrast, holm
+from pipeline.verdicts import EQUIVALENT, Contrast, Pair, contrast, holm
 
 NUM_SEQUENCES, NUM_SEEDS, NUM_COMPARISONS = (3, 5, 8, 20, 60), (1, 3, 5), (1, 5, 20)
 DIFFERENCES = (0.005, 0.01, 0.02, 0.05)
+NUM_FOLDS, SCALES = (3, 5), (0.05, 0.1, 0.3)  # with larger spreads, nothing is called equal
 CURVE = np.linspace(0, 0.06, 25)
 LEAST_IMAGES, MOST_IMAGES = 2, 15
 ALPHA = 0.05
@@ -51,15 +53,28 @@ class Found:
     power: dict[int, np.ndarray]
 
 
-def draw_study(generator: np.random.Generator, num_sequences: int, num_seeds: int, most: int) -> list[Contrast]:
-    """Returns the contrasts of `most` settings with one reference, all equally good."""
+def draw_study(
+    generator: np.random.Generator,
+    num_sequences: int,
+    num_seeds: int,
+    most: int,
+    num_folds: int = 1,
+    scale: float = 1.0,
+) -> list[Contrast]:
+    """Returns the contrasts of `most` settings with one reference, all equally good.
+
+    Args:
+        num_folds: each sequence is validated by the networks of one fold.
+        scale: of all spreads.
+    """
     sizes = generator.integers(LEAST_IMAGES, MOST_IMAGES + 1, num_sequences)
     sequence_I = np.repeat(np.arange(num_sequences), sizes)
     # Of a setting: a gain is the difference of two, which doubles the variance.
-    own = {name: spread / np.sqrt(2) for name, spread in SPREADS.items()}
+    own = {name: scale * spread / np.sqrt(2) for name, spread in SPREADS.items()}
     of_sequences = generator.normal(0, own["sequence"], (most + 1, 1, num_sequences))[..., sequence_I]
     of_images = generator.normal(0, own["image"], (most + 1, 1, len(sequence_I)))
-    of_trainings = generator.normal(0, own["training"], (most + 1, num_seeds, 1))
+    fold_I = sequence_I % num_folds
+    of_trainings = generator.normal(0, own["training"], (most + 1, num_seeds, num_folds))[..., fold_I]
     noise = generator.normal(0, own["noise"], (most + 1, num_seeds, len(sequence_I)))
     scores = of_sequences + of_images + of_trainings + noise
     names = [(f"{index}", f"s{sequence}") for index, sequence in enumerate(sequence_I)]
@@ -67,7 +82,9 @@ def draw_study(generator: np.random.Generator, num_sequences: int, num_seeds: in
     for gains in scores[1:] - scores[0]:
         pairs = []
         for seed, of_seed in enumerate(gains.tolist()):
-            pairs.append(Pair(0, seed, {name: (s, gain) for (name, s), gain in zip(names, of_seed, strict=True)}))
+            for fold in range(num_folds):
+                known = zip(names, of_seed, fold_I.tolist(), strict=True)
+                pairs.append(Pair(fold, seed, {name: (s, gain) for (name, s), gain, one in known if one == fold}))
         found.append(contrast(pairs))
     return found
 
@@ -95,6 +112,44 @@ def simulate(num_sequences: int, num_seeds: int, num_trials: int, differences: n
             hits[count] += (adjusted < ALPHA) & is_better
     shares = {count: number / num_trials for count, number in any_alarm.items()}
     return Found(alarms / num_trials / most, shares, {count: own / num_trials for count, own in hits.items()})
+
+
+def wrong_equals(
+    num_sequences: int, num_seeds: int, scale: float, num_trials: int, seed: int = 0
+) -> tuple[float, float]:
+    """Returns how often "equal within 0.005" is said where the true difference is 0.005, and where there is none."""
+    generator, most = np.random.default_rng([seed, num_sequences, num_seeds]), 20
+    wrong = right = 0
+    for _ in range(max(1, num_trials // most)):
+        for found in draw_study(generator, num_sequences, num_seeds, most, scale=scale):
+            half = found.interval.mean - found.interval.low
+            wrong += abs(found.interval.mean + EQUIVALENT) + half <= EQUIVALENT
+            right += abs(found.interval.mean) + half <= EQUIVALENT
+    count = most * max(1, num_trials // most)
+    return wrong / count, right / count
+
+
+def alarms_of_folds(num_sequences: int, num_folds: int, num_trials: int, seed: int = 0) -> float:
+    """Returns the share of false alarms where each setting is trained once per fold."""
+    generator, most = np.random.default_rng([seed, num_sequences, num_folds]), 20
+    studies = [draw_study(generator, num_sequences, 1, most, num_folds) for _ in range(max(1, num_trials // most))]
+    return float(np.mean([found.p_value < ALPHA for study in studies for found in study]))
+
+
+def print_others(num_trials: int) -> None:
+    """Prints false alarms of folds, and how often "equal" is said, as Markdown."""
+    print("| sequences | " + " | ".join(f"{count} folds" for count in NUM_FOLDS) + " |")
+    print("|---|" + "---|" * len(NUM_FOLDS))
+    for num_sequences in NUM_SEQUENCES[1:]:
+        shares = (alarms_of_folds(num_sequences, count, num_trials) for count in NUM_FOLDS if count <= num_sequences)
+        print(f"| {num_sequences} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |", flush=True)
+    print("\n| sequences | seeds | " + " | ".join(f"spreads x {scale:g}" for scale in SCALES) + " |")
+    print("|---|---|" + "---|" * len(SCALES))
+    for num_sequences in NUM_SEQUENCES:
+        for num_seeds in NUM_SEEDS:
+            found = (wrong_equals(num_sequences, num_seeds, scale, num_trials) for scale in SCALES)
+            cells = (f"{100 * wrong:.1f} / {100 * right:.0f} %" for wrong, right in found)
+            print(f"| {num_sequences} | {num_seeds} | " + " | ".join(cells) + " |", flush=True)
 
 
 def draw_curves(found: dict[tuple[int, int], Found], differences: np.ndarray, path: Path) -> None:
@@ -140,8 +195,11 @@ def print_tables(found: dict[tuple[int, int], Found], differences: np.ndarray) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=600, help="studies per cell; 600 leave an error of 2 %% in power")
+    parser.add_argument("--others", action="store_true", help="folds and wrong equals instead")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw the power curves")
     chosen = parser.parse_args()
+    if chosen.others:
+        return print_others(chosen.trials)
     sizes = [(num_sequences, num_seeds) for num_sequences in NUM_SEQUENCES for num_seeds in NUM_SEEDS]
     found = {size: simulate(*size, chosen.trials, CURVE) for size in sizes}
     print_tables(found, CURVE)
