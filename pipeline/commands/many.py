@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.engine.api import Outcome
     from pipeline.engine.stopping import Stop
 
-WORKERS = "how many runs to train at a time, each in its own process with a GPU of its own; default: one per GPU"
+WORKERS = "how many runs to train at a time, each in a process of its own; default: one per GPU"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ def choose_workers(prog: str, wanted: int | None, ranks: Iterable[int | str] = (
     each = max((len(found) if own == "auto" else own for own in ranks), default=1)
     number = wanted or max(1, len(found) // each)
     return Workers(number, tuple(shares(found, number, each)) if number > 1 else ())
+
+
+def has_cards() -> bool:
+    """Returns whether this machine has a GPU that may be used."""
+    return bool(visible_cards(os.environ))
 
 
 def print_errors(outcomes: Sequence[Outcome]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
-from pipeline.commands.many import WORKERS, choose_workers, exit_code, print_errors
+from pipeline.commands.many import WORKERS, choose_workers, exit_code, has_cards, print_errors
 from pipeline.commands.table import Parser
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
@@ -21,20 +21,14 @@ LAST_STAGE = "evaluate"
 
 def study_command(options: Parser, arguments: Sequence[str]) -> int:
     """Trains what is missing of a study, then prints its table; returns 2 where a run is refused, 1 where one fails."""
-    options.add_argument("name", metavar="NAME", help="a study: configs/studies/NAME.yaml")
-    options.add_argument("--workers", metavar="N", type=int, help=WORKERS)
-    meaning = "end within this time, such as 11.5h; runs that would not end in it are left for the next start"
-    options.add_argument("--time-limit", metavar="TIME", help=meaning)
-    meaning = "run on a cluster: ray, ray:HOST:PORT, slurm, slurm:partition=NAME,minutes=240"
-    options.add_argument("--on", metavar="CLUSTER", help=meaning)
-    meaning = "train only the settings with this name; * matches any text, e.g. 'ce*'"
-    options.add_argument("--only", metavar="SETTING", help=meaning)
-    options.add_argument("--table", action="store_true", help="train nothing, print the results so far")
+    _add_options(options)
     chosen = options.parse_args(arguments)
 
+    from pipeline.commands.at_once import AtOnce, free_bytes, runs_for_cores
     from pipeline.commands.packing import Packer, Planned
     from pipeline.config.load import load
     from pipeline.config.study import load_study
+    from pipeline.data.images import num_cores
     from pipeline.engine.api import Request, print_line, run_each
     from pipeline.engine.clusters import open_pool, parse_where
     from pipeline.engine.session import budget_seconds
@@ -71,7 +65,11 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
         packer = Packer(planned, folders.runs, stop, print_line, LAST_STAGE)
         cluster = None if chosen.on is None else open_pool(parse_where(chosen.on), folders)
         number = workers.number if cluster is None else chosen.workers or len(planned)
-        run_each(packer.propose, packer.note, LAST_STAGE, folders, number, stop, workers.cards, cluster)
+        proposer = packer
+        if chosen.workers is None and cluster is None:
+            number = min(number if has_cards() else runs_for_cores(num_cores()), len(planned))
+            proposer = AtOnce(packer, wanted, folders.runs, number, has_cards(), print_line, free_bytes())
+        run_each(proposer.propose, proposer.note, LAST_STAGE, folders, number, stop, workers.cards, cluster)
         outcomes = packer.finish()
     findings = read_findings(study, trainings, folders.runs)
     path = folders.runs / STUDIES / f"{chosen.name}.csv"
@@ -79,6 +77,19 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     print(f"\n{findings}\ntable: {shown(path)}")
     print_errors(outcomes)
     return exit_code(outcomes, stop)
+
+
+def _add_options(options: Parser) -> None:
+    options.add_argument("name", metavar="NAME", help="a study: configs/studies/NAME.yaml")
+    meaning = f"{WORKERS}, without GPUs as many as cores and memory allow"
+    options.add_argument("--workers", metavar="N", type=int, help=meaning)
+    meaning = "end within this time, such as 11.5h; runs that would not end in it are left for the next start"
+    options.add_argument("--time-limit", metavar="TIME", help=meaning)
+    meaning = "run on a cluster: ray, ray:HOST:PORT, slurm, slurm:partition=NAME,minutes=240"
+    options.add_argument("--on", metavar="CLUSTER", help=meaning)
+    meaning = "train only the settings with this name; * matches any text, e.g. 'ce*'"
+    options.add_argument("--only", metavar="SETTING", help=meaning)
+    options.add_argument("--table", action="store_true", help="train nothing, print the results so far")
 
 
 def _label(training: Training) -> str:

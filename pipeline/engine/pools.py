@@ -80,6 +80,8 @@ def _begin_process(cards: SimpleQueue, begin: Callable[[str | None], None]) -> N
     # Otherwise it would go on training, keep its run locked, and then wait for work forever.
     end_with(multiprocessing.parent_process().pid, is_joined=False)
     own = cards.get()
+    # With several processes on the same cores, threads that wait by spinning take the time of those that compute.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if own is not None:
         os.environ[VISIBLE] = own
     begin(own)

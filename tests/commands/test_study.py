@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.commands import at_once
 from pipeline.commands.packing import MARGIN, NO_TIME
 from pipeline.config.study import SEED, SPLIT
 from pipeline.paths import BEST, CHECKPOINTS, PER_IMAGE, STUDIES, Folders
@@ -24,8 +25,9 @@ pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 @pytest.fixture
-def write_study(configs, workshop):
-    """Writes a study of the tests' small competition."""
+def write_study(configs, workshop, monkeypatch):
+    """Writes a study of the tests' small competition, whose runs are trained one at a time, in this process."""
+    monkeypatch.setattr(at_once, "runs_for_cores", lambda cores: 1)
 
     def write(*lines: str) -> None:
         words = overrides(workshop.data, "SOLVER.NUM_EPOCHS=1", "RUNTIME.KEEP_STATE=false")

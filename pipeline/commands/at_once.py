@@ -1,0 +1,114 @@
+"""How many runs of a study are trained at a time where nobody says so: as many as cores or GPUs, and memory, allow.
+
+In: the cores and GPUs of this machine, its free memory, what finished runs of the study took of it. Out: `AtOnce`,
+which asks for the next run only where there is memory for one more.
+
+The threads of a run stay those of a run alone: with another number of them, its weights would have other bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.commands.packing import Packer
+from pipeline.config.load import load
+from pipeline.config.study import Training
+from pipeline.engine.api import Outcome, Request
+from pipeline.files import read_json
+from pipeline.paths import METRICS, PROVENANCE
+from pipeline.wording import size
+
+MARGIN = 1.25  # on the largest peak of finished runs: other settings may take more
+KIB = 1024
+MEMINFO, LIMIT, USED = Path("/proc/meminfo"), *(Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+
+
+def runs_for_cores(cores: int) -> int:
+    """Returns how many runs at a time keep cores busy: on two cores, one run leaves a third of them idle.
+
+    >>> [runs_for_cores(cores) for cores in (1, 2, 3, 4, 16)]
+    [1, 2, 2, 2, 8]
+    """
+    return max(cores // 2, min(cores, 2))
+
+
+def free_bytes(meminfo: Path = MEMINFO, limit: Path = LIMIT, used: Path = USED) -> int | None:
+    """Returns the memory that programs can still take, of the machine or of the container; None: not known."""
+    known = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = meminfo.read_text(encoding="utf-8").splitlines()
+        known.append(KIB * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with suppress(OSError, ValueError):  # no container, or "max": no limit
+        known.append(int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8")))
+    return max(0, min(known)) if known else None
+
+
+def peak_bytes(training: Training, runs: Path) -> int | None:
+    """Returns the most memory that a stage of a run has taken, with its data-loading processes; None: not known."""
+    num_loaders = load(training.config, training.overrides).config.dataloaders.train.num_workers
+    peaks = []
+    for path in (runs / training.run / PROVENANCE).glob("*.json"):
+        own = (read_json(path, dict) or {}).get("peak_bytes")
+        if isinstance(own, dict) and isinstance(own.get("process"), int):
+            peaks.append(own["process"] + num_loaders * int(own.get("worker") or 0))
+    return max(peaks, default=None)
+
+
+class AtOnce:
+    """Proposes the runs of a packer while there is memory for them; see `run_each`.
+
+    Where no run of the study has finished, the first one is trained alone, to see what it takes; with GPUs, as many as
+    there are begin at once, so that none is idle.
+
+    Args:
+        most: how many at a time, by cores or GPUs.
+        log: takes the line that says how many, and why.
+    """
+
+    def __init__(
+        self,
+        packer: Packer,
+        trainings: Sequence[Training],
+        runs: Path,
+        most: int,
+        has_cards: bool,
+        log: Callable[[str], None],
+        free: int | None,
+    ) -> None:
+        self.packer, self.trainings, self.runs, self.log = packer, trainings, runs, log
+        self.most, self.has_cards, self.free = most, has_cards, free
+        self.running, self.described, self.peaks = 0, 0, {}
+
+    def propose(self) -> Request | None:
+        """Returns the next run; None where none is left, or no memory for it now."""
+        if self.running >= self._number():
+            return None
+        request = self.packer.propose()
+        self.running += request is not None
+        return request
+
+    def note(self, outcome: Outcome) -> None:
+        """Takes how a run ended."""
+        self.running -= 1
+        self.packer.note(outcome)
+
+    def _number(self) -> int:
+        """Returns how many runs may be trained at a time by what is known now, and says so where that has changed."""
+        by = "a GPU each" if self.has_cards else "for the cores"
+        for one in self.trainings:
+            if one.run not in self.peaks and (self.runs / one.run / METRICS).is_file():
+                self.peaks[one.run] = peak_bytes(one, self.runs) or 0
+        peak = max(self.peaks.values(), default=0) or None
+        if peak is None or self.free is None:
+            number = self.most if self.has_cards else 1  # where memory is not known, one
+            words = by if number == self.most else "the first one alone, to see how much memory it takes"
+        else:
+            fitting = int(self.free / (MARGIN * peak))
+            number = max(1, min(self.most, fitting))
+            words = f"{self.most} {by}, memory for {fitting}: {size(self.free)} free, a run took {size(peak)}"
+        if number != self.described and self.most > 1:
+            self.log(f"{number} run{'' if number == 1 else 's'} at a time ({words}); --workers N sets another number")
+        self.described = number
+        return number
