@@ -14,7 +14,7 @@ from pipeline.report.runs_columns import SETTING, Column, RunsTable
 from pipeline.report.runs_text import SETTINGS, SUMMARIES
 from pipeline.report.table import cut
 
-MOST_LETTERS = 90  # of what a setting overrides
+MOST_LETTERS = 60  # of the overrides of a setting: two lines of a cell
 SORT = Path(__file__).with_name("sort.js")
 MEANINGS = {
     "other split": "the score of the same settings on the other kind of split, by slice or by sequence",
