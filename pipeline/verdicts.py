@@ -90,7 +90,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
 
 
 def contrast_of_images(gains: np.ndarray, groups: np.ndarray) -> Contrast:
-    """Returns what the gain of each image says where nothing was trained again, as between two sets of predictions.
+    """Returns the contrast of two sets of predictions, from the gain of each image, without variation of trainings.
 
     Args:
         gains: float (I,).
@@ -193,8 +193,8 @@ def verdict(
         p_value: of the contrast, adjusted where there are several.
         equivalent: differences up to this one do not matter in practice.
         num_comparisons: how many settings are compared with the same one.
-        about: what alone `better`, `worse` and `equal` are about, such as " with these members"; "" where these
-            predictions are compared, and not how they were trained; None: the trainings, if they are too few.
+        about: words after `better`, `worse` and `equal` that limit them, such as " with these members"; "": none, as
+            only predictions are compared, not how they were trained; None: the trainings, if they are too few.
 
     Scores are between 0 and 1, so that a difference of 1 or more cannot be.
 

@@ -1,9 +1,9 @@
-"""How many runs of a study are trained at a time where nobody says so: as many as cores or GPUs, and memory, allow.
+"""How many runs of a study are trained at a time without `--workers`: as many as cores or GPUs, and memory, allow.
 
-In: the cores and GPUs of this machine, its free memory, what finished runs of the study took of it. Out: `AtOnce`,
-which asks for the next run only where there is memory for one more.
+In: the cores and GPUs of this machine, its free memory, the memory that finished runs of the study took. Out: `AtOnce`,
+which proposes the next run only if there is memory for one more.
 
-The threads of a run stay those of a run alone: with another number of them, its weights would have other bits.
+A run uses as many threads as if it were alone: with another number of threads, its weights would have other bits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def runs_for_cores(cores: int) -> int:
 
 
 def free_bytes(meminfo: Path = MEMINFO, limit: Path = LIMIT, used: Path = USED) -> int | None:
-    """Returns the memory that programs can still take, of the machine or of the container; None: not known."""
+    """Returns the free memory of the machine or of the container, whichever is less; None: not known."""
     known = []
     with suppress(OSError, ValueError, StopIteration):
         lines = meminfo.read_text(encoding="utf-8").splitlines()
@@ -59,11 +59,11 @@ def peak_bytes(training: Training, runs: Path) -> int | None:
 class AtOnce:
     """Proposes the runs of a packer while there is memory for them; see `run_each`.
 
-    Where no run of the study has finished, the first one is trained alone, to see what it takes; with GPUs, as many as
-    there are begin at once, so that none is idle.
+    Until a run of the study has finished, one run is trained alone, to measure its memory. With GPUs, as many runs as
+    there are GPUs start at once, so that none is idle.
 
     Args:
-        most: how many at a time, by cores or GPUs.
+        most: the largest number at a time, by cores or GPUs.
         log: takes the line that says how many, and why.
     """
 
@@ -95,15 +95,15 @@ class AtOnce:
         self.packer.note(outcome)
 
     def _number(self) -> int:
-        """Returns how many runs may be trained at a time by what is known now, and says so where that has changed."""
-        by = "a GPU each" if self.has_cards else "for the cores"
+        """Returns how many runs may be trained at a time now; logs the number when it has changed."""
+        by = "one per GPU" if self.has_cards else "for the cores"
         for one in self.trainings:
             if one.run not in self.peaks and (self.runs / one.run / METRICS).is_file():
                 self.peaks[one.run] = peak_bytes(one, self.runs) or 0
         peak = max(self.peaks.values(), default=0) or None
         if peak is None or self.free is None:
             number = self.most if self.has_cards else 1  # where memory is not known, one
-            words = by if number == self.most else "the first one alone, to see how much memory it takes"
+            words = by if number == self.most else "alone, as the memory of a run or of this machine is not known"
         else:
             fitting = int(self.free / (MARGIN * peak))
             number = max(1, min(self.most, fitting))

@@ -1,6 +1,6 @@
-"""`./run.sh kaggle NAME`: a notebook for Kaggle that trains, or predicts; made, pushed, fetched.
+"""`./run.sh kaggle NAME`: creates a notebook for Kaggle that trains or predicts, pushes it and fetches its output.
 
-What it trains is a run, the runs of `--folds` and `--seeds`, or those of a study.
+It trains one run, the runs of `--folds` and `--seeds`, or the runs of a study.
 """
 
 from __future__ import annotations
@@ -105,19 +105,19 @@ def subject_of(chosen: Any) -> Subject:
     if not is_of_several:
         return subject_of_run(name, chosen.overrides, chosen.predict, chosen.trust_code)
     if chosen.predict:
-        raise UserError("--predict is for a trained run or ensemble, and --folds and --seeds train; leave one out")
+        raise UserError("--predict is for a trained run or ensemble, but --folds and --seeds train; leave one out")
     return subject_of_folds(name, chosen.overrides, chosen.folds, chosen.seeds, chosen.trust_code)
 
 
 def _refuse_for_study(chosen: Any) -> None:
-    """Refuses what does not apply to a study.
+    """Refuses options that do not apply to a study.
 
     Raises:
-        UserError: says what is meant for instead.
+        UserError: names the option and what to do instead.
     """
     name = chosen.name
     if chosen.predict:
-        why = f"{name} is a study, which trains and has no prediction"
+        why = f"{name} is a study, and a study only trains"
         raise UserError(f"--predict: {why}; name a run or an ensemble: ./run.sh kaggle EnsAAA --predict")
     for option, number in (("--folds", chosen.folds), ("--seeds", chosen.seeds)):
         if number is not None:
@@ -129,7 +129,7 @@ def _refuse_for_study(chosen: Any) -> None:
             f"{chosen.overrides[0]}: {name} is a study, which takes no settings here; add it to SET in {where}"
         )
     if chosen.trust_code:
-        raise UserError(f"--trust-code: {name} is a study, and ./run.sh study does not run such files; leave it out")
+        raise UserError(f"--trust-code: {name} is a study, and a study runs no Python file of a network; leave it out")
 
 
 def notebook_for(subject: Subject, chosen: Any, owner: str) -> Notebook:
@@ -154,7 +154,7 @@ def notebook_for(subject: Subject, chosen: Any, owner: str) -> Notebook:
     if data is not None and data.count("/") != 1:
         raise UserError(f"--data {data}: expected OWNER/NAME, as in the address of a dataset on Kaggle")
     if data is not None and kind == "study" and competition.name in DEMOS:
-        raise UserError(f"--data {data}: the runs of a study draw the images of {competition.name} anew; leave it out")
+        raise UserError(f"--data {data}: a study draws the images of {competition.name} itself; leave it out")
     return Notebook(
         owner=owner,
         slug=slug_for(subject.name, kind),

@@ -155,7 +155,7 @@ def table_command(options: Parser, arguments: Sequence[str]) -> None:
     options.add_argument("names", metavar="NAME", nargs="*", help=meaning)
     add_competition(options, "only its runs; default: a table for each competition")
     options.add_argument("--classes", action="store_true", help="print the score of each class too")
-    meaning = "print a row per run; default: a row per setting, the mean of runs that differ in split and seed alone"
+    meaning = "print a row per run; default: a row per setting, the mean of runs that differ only in split and seed"
     options.add_argument("--runs", action="store_true", help=meaning)
     chosen = options.parse_args(arguments)
 

@@ -81,7 +81,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
 
 def _add_options(options: Parser) -> None:
     options.add_argument("name", metavar="NAME", help="a study: configs/studies/NAME.yaml")
-    meaning = f"{WORKERS}, without GPUs as many as cores and memory allow"
+    meaning = f"{WORKERS}; without GPUs, as many as cores and memory allow"
     options.add_argument("--workers", metavar="N", type=int, help=meaning)
     meaning = "end within this time, such as 11.5h; runs that would not end in it are left for the next start"
     options.add_argument("--time-limit", metavar="TIME", help=meaning)

@@ -99,7 +99,7 @@ COMMANDS = {command.name: command for command in TABLE}
 
 
 def add_config(options: Parser, what: str = "a config, configs/NAME.yaml, or a run folder") -> None:
-    """Adds NAME, `what` its help says, and KEY=VALUE: the config of a run, as `name` and `overrides`."""
+    """Adds the arguments NAME, with `what` as its help, and KEY=VALUE; they are read as `name` and `overrides`."""
     options.add_argument("name", metavar="NAME", help=what)
     meaning = "other settings; the run folder is then that of a run with these settings"
     options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=(), help=meaning)

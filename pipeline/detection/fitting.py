@@ -94,7 +94,7 @@ def fit_class(parts: Sequence[Hits], groups: np.ndarray, options: ScoreOptions, 
     Args:
         parts: its hits in each image.
         groups: int (I,), the sequence of each image.
-        num_classes: of how many a threshold is fitted.
+        num_classes: for how many classes a threshold is fitted.
     """
     folds, least_I = assign_folds(groups, NUM_FOLDS), np.zeros(len(parts))
     for fold in np.unique(folds):

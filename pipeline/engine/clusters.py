@@ -36,7 +36,7 @@ def parse_where(text: str) -> Where:
     """Returns what `--on` says.
 
     Raises:
-        UserError: something else, a misspelt option of Slurm, or the package for it is not installed.
+        UserError: it is neither Ray nor Slurm, an option is misspelt, or the package for it is not installed.
     """
     kind, _, detail = text.partition(":")
     packages = {RAY: "ray", SLURM: "submitit"}

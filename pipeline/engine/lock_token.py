@@ -1,8 +1,8 @@
 """A locked file by which other machines find out whether they see the locks of this one.
 
-The process that starts jobs holds the lock and counts in the file. A machine that can lock the file although it is
-still being counted in does not see the lock: there, two machines could write the same run. If nobody counts any more,
-the starting process has died and its lock is gone, which says nothing about the disk.
+The process that starts jobs locks the file, and writes a growing count into it. If another machine can lock the file
+while the count grows, that machine does not see the lock, so two machines could write the same run. If the count stands
+still, the starting process has died and its lock is gone, which says nothing about the disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.paths import shown
 
-WATCHED_S = 20.0  # how long a count that does not change is waited for; it is made every second or so
+WATCHED_S = 20.0  # how long to wait for the count to grow, which it does about every second
 LOOK_S = 0.5
 
 
@@ -41,7 +41,7 @@ class LockToken:
         self.file.close()
 
     def beat(self) -> None:
-        """Counts, so that others see that this process lives."""
+        """Raises the count, so that other machines see that this process is alive."""
         self.count += 1
         with suppress(OSError):  # a disk that is full or gone; the runs say so
             os.pwrite(self.file.fileno(), f"{self.count:020d}".encode(), 0)
@@ -58,11 +58,11 @@ def unseen_lock(token: Path, watched_s: float = WATCHED_S) -> str:
     count, until = _count_in(token), time.monotonic() + watched_s
     while _count_in(token) in (count, b""):
         if time.monotonic() > until:
-            return ""  # nobody counts any more
+            return ""  # the count stands still: the process has died
         time.sleep(LOOK_S)
     return (
         f"{socket.gethostname()} does not see locks of other machines in RUNS_DIR, {shown(token.parent.parent)}, so "
-        "that two could write the same run. Set RUNS_DIR to a disk whose file locks all machines see, such as NFS "
+        "two machines could write the same run. Set RUNS_DIR to a disk whose file locks all machines see, such as NFS "
         "version 4"
     )
 

@@ -45,7 +45,7 @@ class RayPool:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(address=self.address or None, logging_level="warning", **local)
-        except (ConnectionError, ValueError) as error:  # the latter of what RAY_ADDRESS says
+        except (ConnectionError, ValueError) as error:  # ValueError: RAY_ADDRESS has no valid address
             raise UserError(
                 f"no Ray cluster answers at {self.address}: {error}. Start one: .venv/bin/ray start --head"
             ) from None
@@ -127,9 +127,9 @@ class RayPool:
 
 
 def check_address(address: str) -> None:
-    """Refuses what can be no address of a Ray cluster.
+    """Refuses text that cannot be the address of a Ray cluster.
 
-    Ray takes HOST:PORT, `auto` and `local`; the form of an address with `://` is left to Ray.
+    Ray takes HOST:PORT, `auto` and `local`; an address with `://` is not checked here, but by Ray.
 
     >>> check_address("10.0.0.1:6379"), check_address("[::1]:6379"), check_address("")
     (None, None, None)

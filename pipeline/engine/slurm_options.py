@@ -71,7 +71,7 @@ def slurm_settings(detail: str, own: Set[str] = frozenset()) -> dict[str, Any]:
                 f"found {part!r}, expected slurm:KEY=VALUE,KEY=VALUE or slurm:local{_near(part, ['local'])}"
             )
         if key in OURS:
-            raise UserError(f"{key} cannot be set: a study decides it itself; leave it out")
+            raise UserError(f"{key} cannot be set: the study sets it itself; leave it out")
         if key not in KNOWN and key not in own and (near := nearest(key, KNOWN | own, cutoff=NEAR)):
             raise UserError(f"sbatch has no option {key!r}; did you mean {near[0]}?")
         key = MINUTES if key == TIME else key
@@ -90,7 +90,7 @@ def slurm_settings(detail: str, own: Set[str] = frozenset()) -> dict[str, Any]:
 
 
 def unknown_options(settings: dict[str, Any], own: Set[str] = frozenset()) -> list[str]:
-    """Returns the options in `slurm_settings` that are in no list: of a plugin, of a newer Slurm, or mistaken.
+    """Returns the options in `slurm_settings` that are in no list: of a plugin, of a newer Slurm, or mistakes.
 
     >>> unknown_options(slurm_settings("reservation=class,qwxz=1"))
     ['qwxz']
@@ -117,7 +117,7 @@ def job_parameters(settings: dict[str, Any], cpus: int, gpus: int, minutes: int)
 
 @functools.lru_cache(maxsize=1)
 def options_here() -> frozenset[str]:
-    """Returns the options that `sbatch --help` names on this machine, those of its plugins among them; none: no sbatch.
+    """Returns the options that `sbatch --help` lists here, those of plugins included; empty if there is no sbatch.
 
     Names have underscores instead of dashes.
     """
@@ -143,9 +143,7 @@ def _value_of(key: str, value: str) -> Any:
     """
     if key in ONE_EACH:
         if value != "1":
-            raise UserError(
-                f"{key}={value}: each training is one task on one machine, so that it must be 1; leave it out"
-            )
+            raise UserError(f"{key}={value}: each training is one task on one machine, so it must be 1; leave it out")
         return None
     if key in WHOLE:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not int(value):

@@ -40,9 +40,7 @@ class SlurmPool:
         if not self.is_local and shutil.which("srun") is None:
             raise UserError("--on slurm: srun was not found; start the study on a machine that can submit Slurm jobs")
         for option in unknown_options(self.settings, options_here()):
-            print(
-                f"warning: --on slurm: {option} is not known here as an option of sbatch; it is passed on", flush=True
-            )
+            print(f"warning: --on slurm: {option} is no known option of sbatch; it is passed on to sbatch", flush=True)
         self.executor = submitit.AutoExecutor(
             folder=self.folder / "%j", cluster=LOCAL_SLURM if self.is_local else "slurm"
         )
@@ -96,7 +94,7 @@ class SlurmPool:
 
 
 class Resumed:
-    """A function that is called again with the same arguments where its job was interrupted, as submitit asks for.
+    """A function that submitit calls again with the same arguments after its job was interrupted.
 
     A machine that does not see the lock of the token gets a `UserError` as the result: submitit would return an
     exception as text.

@@ -89,11 +89,11 @@ def _encoder_weights(encoder: Encoder, folders: Folders) -> list[tuple[Path, Pat
 def _how_to_get(encoder: Encoder) -> str:
     if (name := download_name(encoder)) is not None:
         return f"Type: ./run.sh download {name}; or add --internet"
-    return f"Get the file that its authors publish, and save it there as {encoder.name}-{encoder.weights}.pth"
+    return f"Get the file that its authors publish, and save it in WEIGHTS_DIR as {encoder.name}-{encoder.weights}.pth"
 
 
 def _refuse_absent_runs(subject: Subject, named: Sequence[str]) -> None:
-    """Refuses a config that needs a run of this machine which nobody has named.
+    """Refuses a config that needs a run of this machine which is not named.
 
     Raises:
         UserError: says which, and why.

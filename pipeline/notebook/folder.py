@@ -21,7 +21,7 @@ from pipeline.paths import CONFIGS, PROJECT
 DATASET_FACTS, KERNEL_FACTS = "dataset-metadata.json", "kernel-metadata.json"
 LONGEST_SLUG = 50 - len("-files")  # Kaggle's limit, for the dataset
 CODE = ("pipeline", "configs")
-OF_TESTS = re.compile(r"#\s*tests(-no-deps)?:")  # of a line of requirements.txt that a session would look for in vain
+OF_TESTS = re.compile(r"#\s*tests(-no-deps)?:")  # marks lines of requirements.txt that a session has no wheel for
 MODES = {False: 0o644, True: 0o755}  # of a file, and of one that can be executed
 
 

@@ -140,7 +140,7 @@ def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any, log: 
         The folders of runs, and the other files.
 
     Raises:
-        UserError: no output, no network, or the only run is here and not from this notebook.
+        UserError: no output, no network, or the only run must not be replaced.
     """
     output = folder / OUTPUT
     output.mkdir(parents=True, exist_ok=True)
@@ -156,10 +156,10 @@ def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any, log: 
 
 
 def unpack_runs(pack: Path, notebook: Notebook, folders: Folders, log: Callable[[str], None]) -> list[Path]:
-    """Unpacks the runs and submissions of a session; replaces only what is from the same notebook. Returns the runs.
+    """Unpacks the runs and submissions of a session; keeps other runs. Returns the runs.
 
     Raises:
-        UserError: the only run is here, and not from this notebook.
+        UserError: the only run must not be replaced, see `_why_kept`.
     """
     partial = pack.with_name(f"{pack.stem}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -193,7 +193,7 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders, log: Callable[
 
 
 def _why_kept(run: Path, notebook: Notebook) -> str | None:
-    """Returns why a run of this machine is not replaced by that of a session; None where it may be, or is not here."""
+    """Returns why a run of this machine is not replaced by that of a session; None if it may be, or does not exist."""
     mark, history = run / FETCHED, run / HISTORY
     if not run.exists():
         return None
@@ -204,7 +204,7 @@ def _why_kept(run: Path, notebook: Notebook) -> str | None:
 
 
 def _move(path: Path, folder: Path) -> None:
-    """Moves a file or a folder into a folder, in place of what has its name there."""
+    """Moves a file or a folder into a folder, where it replaces what has the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     if target.is_dir():
@@ -213,9 +213,9 @@ def _move(path: Path, folder: Path) -> None:
 
 
 def _move_journal(journal: Path, folder: Path, log: Callable[[str], None]) -> None:
-    """Moves the journal of a search and the table of its trials, unless the journal here says something else.
+    """Moves the journal of a search and the table of its trials, unless the journal here has other trials.
 
-    A journal only grows: the one here may be replaced where the session's begins with it.
+    A journal only grows: the one here may be replaced if the session's begins with the same lines.
     """
     here = folder / journal.name
     if here.is_file() and not journal.read_bytes().startswith(here.read_bytes()):

@@ -45,7 +45,7 @@ PACK = ".pack"  # a tar archive; Kaggle unpacks what it knows by its suffix, and
 MOST_PANELS = 6
 SEVERAL = ("--folds", "--seeds")  # words of a training of several runs
 LAST_OF_STUDY = "evaluate"  # the stage with which each of several runs ends
-# Beside the newest checkpoints there are those before, in case that one is damaged. The pack is made of whole ones.
+# The previous checkpoints are kept in case the newest ones are damaged. A pack is made of whole ones, without these.
 SPARE = tuple(previous_of(Path(name)).name for name in (BEST, LAST))
 HEADER_BYTES = 2048  # of a file in a tar archive, at most
 
@@ -70,7 +70,7 @@ def train(slug: str, words: Sequence[str], hours: float, started_s: float, data:
 
 
 def study(slug: str, words: Sequence[str], hours: float, started_s: float, data: Sequence[str] = ()) -> None:
-    """Does the same for the runs of a study, as many at a time as there are GPUs.
+    """Like `train`, for the runs of a study, as many at a time as there are GPUs.
 
     Args:
         data: the competition, and the name of a dataset with its files; empty: they are found by its name.
@@ -89,16 +89,16 @@ def study(slug: str, words: Sequence[str], hours: float, started_s: float, data:
 
 
 def _left_h(hours: float, started_s: float) -> float:
-    """Returns the hours that are left, at least a second: with it a command says by itself that its time is over."""
+    """Returns the hours that are left, at least one second: the command itself then reports that its time is over."""
     return max(1.0, 3600 * hours - (time.monotonic() - started_s)) / 3600
 
 
 def _end(code: int, slug: str, is_several: bool) -> None:
-    """Packs and shows what there is, and says how the next session goes on.
+    """Packs the runs, shows results, and prints how the next session continues.
 
     Raises:
-        RuntimeError: the training failed. Of several runs all must have failed: the next session has only the output of
-            a notebook that is complete.
+        RuntimeError: the training failed; of several runs, none has finished. If one has, the notebook must not fail:
+            the next session gets the output only of a notebook that did not fail.
     """
     _pack_runs(slug)
     _show_results()
@@ -225,7 +225,7 @@ def _pack_runs(slug: str) -> None:
     while _bytes_of(files) > free and (own := _by_run(files)):
         largest = max(own, key=lambda run: _bytes_of(own[run]))
         files = [path for path in files if largest not in path.parents]
-        print(f"That is not enough: {largest.name} is left out, and trained again.")
+        print(f"That is not enough: {largest.name} is left out, and the next session trains it again.")
     target = WORKING / runs_pack(slug)
     with tarfile.open(target, "w") as pack:
         for path in files:
@@ -245,13 +245,14 @@ def _files_of_runs() -> list[Path]:
 def _own_runs() -> list[Path]:
     """Returns the folders of the runs that sessions have worked on, sorted.
 
-    The others came by `--with` in the notebook's own pack, where no file has a time, and come again with it.
+    The others are from `--with`: they came in the notebook's own pack, whose files have no time, and come with it
+    again.
     """
     return [run for run, own in _by_run(files_below(RUNS)).items() if any(path.stat().st_mtime for path in own)]
 
 
 def _by_run(files: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Returns which of some files are of a run, by the run's folder."""
+    """Returns the files of each run, by the run's folder, without files that are of no run."""
     found: dict[Path, list[Path]] = {}
     for path in files:
         if RUNS in path.parents:
@@ -265,7 +266,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    """Returns what files take in a pack, at most; a second name of a file, as checkpoints have, takes a header."""
+    """Returns the most bytes that files take in a pack; a hard link, such as of a checkpoint, takes only a header."""
     found = [os.stat(path) for path in files]
     return HEADER_BYTES * len(found) + sum({(one.st_dev, one.st_ino): one.st_size for one in found}.values())
 
@@ -288,9 +289,9 @@ def unpack(pack: Path, folder: Path) -> None:
 
 
 def _show_results() -> None:
-    """Copies what people look at to where the notebook's page shows it: report and images, tables of studies.
+    """Copies report, images and tables of studies to the folder that the notebook's page shows.
 
-    Of several runs only those with a report are shown: the ensemble.
+    Of several runs, it copies only those with a report: the ensemble.
     """
     runs = _own_runs()
     for run in (run for run in runs if len(runs) == 1 or (run / REPORT).is_file()):

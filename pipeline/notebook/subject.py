@@ -69,11 +69,11 @@ def is_study(name: str) -> bool:
     """Returns whether a name is that of a study.
 
     Raises:
-        UserError: it is neither that of a study nor of a config, or of both.
+        UserError: it is the name of neither a study nor a config, or of both.
     """
     configs, studies = names(), names("study")
     if name in configs and name in studies:
-        raise UserError(f"{name} is a config and a study; rename configs/studies/{name}.yaml to say which is meant")
+        raise UserError(f"{name} is both a config and a study; rename configs/studies/{name}.yaml")
     if name not in configs and name not in studies:
         hint = did_you_mean(name, [*configs, *studies], "`./run.sh list` lists all configs", most=3)
         raise UserError(f"there is no config or study {name!r}; {hint}")
@@ -124,7 +124,7 @@ def subject_of_study(name: str) -> Subject:
         trainings = (*trainings, *_with_each_encoder(study))
     runs = tuple(open_run(one.config, one.overrides) for one in trainings)
     if len(found := sorted({run.loaded.competition.name for run in runs})) > 1:
-        raise UserError(f"study {name}: its settings are of the competitions {', '.join(found)}; keep to one")
+        raise UserError(f"study {name}: its settings use the competitions {', '.join(found)}; a notebook takes one")
     for run in runs:
         own = run.loaded.config.datasets.directory
         if own is not None and not own.startswith(f"{KAGGLE}/"):
@@ -136,7 +136,7 @@ def subject_of_study(name: str) -> Subject:
 
 
 def _with_each_encoder(study: Study) -> list[Training]:
-    """Returns a run of a search with each combination of the encoder's settings that it may propose."""
+    """Returns one run of a search for each combination of the encoder's settings that it may propose."""
     space = {key: own for key, own in study.search.space.items() if is_below(key, ENCODER) and isinstance(own, tuple)}
     if not space:
         return []

@@ -94,8 +94,7 @@ def _refuse_absent(packages: Sequence[str]) -> None:
             metadata.distribution(line.name)
         except metadata.PackageNotFoundError:
             raise UserError(
-                f"the notebook needs {line}, in the version that is installed here, and there is none; type: "
-                f"{install_command(str(line))}"
+                f"the notebook needs {line}, which is not installed here; type: {install_command(str(line))}"
             ) from None
 
 

@@ -31,7 +31,7 @@ def findings(
 ) -> dict[str, Any]:
     """Returns, per method, the score and its gain over the members' mean on the same images, with their intervals.
 
-    The gain is that of images which several members predict: on others, all methods return the prediction of the one
+    The gain is measured on images that several members predict: on others, all methods return the prediction of the one
     member. The verdicts on it are corrected for the number of methods.
 
     Args:
@@ -108,20 +108,20 @@ def findings_text(found: Mapping[str, Any]) -> str:
 
 
 def gain_notes(found: Mapping[str, Any]) -> list[str]:
-    """Returns what to know of the gains of methods, in sentences.
+    """Returns notes on the gains of methods, as sentences.
 
     >>> gain_notes({"images": 9, "combined_images": 0, "methods": {"AP": {}}, "held_out": {"most": 1}})
     ['With one such member per image, the gain of combining members cannot be measured.']
     >>> gain_notes({"images": 9, "combined_images": 6, "methods": {"AP": {}}, "held_out": {"most": 2}})
-    ['Gains are those on the 6 images that several such members predict.']
+    ['Gains are measured on the 6 images that several such members predict.']
     """
-    # Files that were written before verdicts were given have no number of images behind a gain.
+    # Files from before there were verdicts have no number of images for the gain.
     num_images, num_methods = found.get("combined_images", found["images"]), len(found["methods"])
     if not num_images or found["held_out"]["most"] < LEAST_COMBINED:
         return ["With one such member per image, the gain of combining members cannot be measured."]
     notes = []
     if num_images < found["images"]:
-        notes.append(f"Gains are those on the {num_images} images that several such members predict.")
+        notes.append(f"Gains are measured on the {num_images} images that several such members predict.")
     if num_methods > 1:
         notes.append(f"Better and worse are corrected for {num_methods} methods (Holm).")
     return notes

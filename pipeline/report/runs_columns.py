@@ -14,7 +14,7 @@ class Column:
 
     Attributes:
         is_score: higher is better.
-        decimals: that people are shown.
+        decimals: how many are shown.
         is_detail: only in the files, not on the terminal.
     """
 
@@ -52,7 +52,7 @@ class RunsTable:
         runs: their names, or those of settings.
         texts: words by heading, one per run: split, setting in a study, overrides.
         differing: the settings, without those that all runs of a config share.
-        columns: without those that no run has a value of.
+        columns: without those in which no run has a value.
         notes: what is missing, and what not to compare.
         heading: of `runs`.
         by_setting: the same with a row per setting; None where that has as many rows.

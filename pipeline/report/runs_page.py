@@ -58,7 +58,7 @@ def _words(text: str, most: int | None) -> Html:
 
 
 def settings_note(own: RunsTable) -> Html:
-    """Returns how the rows of a table of settings came about."""
+    """Returns a note on how the rows of a table of settings are computed."""
     note = own.notes[0]
     text = f"{note[:1].upper()}{note[1:]}. A study compares settings on the same splits and seeds, and gives verdicts."
     return tag("p", text, class_="note")

@@ -1,6 +1,6 @@
-"""The table of runs with a row per setting: the mean over the runs that differ in split and seed alone.
+"""The table of runs with a row per setting: the mean over the runs that differ only in split and seed.
 
-In: the runs of a competition and their `RunsTable`, what studies call them. Out: another `RunsTable`. No pandas, no
+In: the runs of a competition and their `RunsTable`, their names in studies. Out: another `RunsTable`. No pandas, no
 NumPy.
 """
 
@@ -21,7 +21,7 @@ MOST_LETTERS = 40  # of overrides that stand for a name
 
 
 def by_setting(table: RunsTable, rows: Sequence[RunRow], settings: Mapping[str, Setting]) -> RunsTable | None:
-    """Returns the table with a row per setting, the best first; None where every setting has one run alone.
+    """Returns the table with a row per setting, the best first; None if every setting has only one run.
 
     A setting is a config and its overrides without split and seed; runs on two kinds of split, or on a share of the
     images, are not averaged. Of a score, each split counts as much as the others, as in the table of a study.
@@ -124,9 +124,10 @@ def _differing(groups: Sequence[Sequence[RunRow]]) -> tuple[str, ...]:
 
 
 def _note(table: RunsTable, splits: Sequence[Sequence[str]]) -> str:
-    """Returns how the rows came about, and whether they are of the same images."""
-    text = f"mean of {len(table.runs)} runs by setting; ±: standard deviation of {table.label} between its runs"
+    """Returns how the rows are computed, and whether they are of the same images."""
+    text = f"mean over the runs of each setting ({len(table.runs)} runs in all)"
+    text += f"; ±: standard deviation of {table.label} between the runs of a setting"
     kinds = {tuple(sorted(set(own))) for own in splits}
     if len(kinds) > 1:
-        text += "; settings with other splits are averages over other images"
+        text += "; settings with different splits cannot be compared, as they are averages over different images"
     return text

@@ -1,4 +1,4 @@
-"""What a leaderboard may do: how likely the first of several runs stays first, and which of them can be told apart.
+"""How likely the first of several submissions stays first on a private leaderboard, and which pairs differ.
 
     ./run.sh shakeup ExpBAA EnsAAA Ens01
 
@@ -101,20 +101,21 @@ class ShakeUp:
         shown = self.pairs if len(self.pairs) <= MOST_PAIRS else of_first
         lines += ["", self._first(of_first), "", *map(str, shown)]
         if len(self.pairs) > 1:
-            lines.append(f"better is corrected for {len(self.pairs)} comparisons (Holm)")
-        lines.append(f"two finals: {self.finals[0]} and {self.finals[1]}")
+            lines.append(f'"better" is corrected for {len(self.pairs)} comparisons (Holm)')
+        lines.append(f"proposed finals: {self.finals[0]} and {self.finals[1]}")
         return "\n".join(lines)
 
     def _first(self, pairs: Sequence[Pair]) -> str:
         """Returns how sure the first place is, in two sentences."""
         first = self.outlooks[0]
         kinds = {"better": "worse", "equal": "equal"}
-        counts = dict.fromkeys(("worse", "equal", "not told apart from it"), 0)
+        counts = dict.fromkeys(("worse", "equal", "inconclusive"), 0)
         for pair in pairs:
-            counts[kinds.get(pair.verdict.partition(" ")[0], "not told apart from it")] += 1
+            counts[kinds.get(pair.verdict.partition(" ")[0], "inconclusive")] += 1
         parts = [f"{number} {kind}" for kind, number in counts.items() if number]
         others = f"Of {len(pairs)} other{'' if len(pairs) == 1 else 's'}: {', '.join(parts)}"
-        return f"{first.name} is first here, and on {100 * first.best_share:.0f} % of the private boards. {others}."
+        share = f"{100 * first.best_share:.0f} % of private boards"
+        return f"{first.name} is first on the local images, and on {share}. {others}."
 
 
 def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
@@ -141,7 +142,7 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.
     if len(ids) < LEAST_IMAGES or num_groups < LEAST_SEQUENCES:
         remedy = "These runs validate on too few images"
         if most > len(ids):
-            remedy = f"They validate on different images, at most {most}: compare runs of one slice, or ensembles of it"
+            remedy = "They validate on different images: compare runs of one slice, or ensembles of such runs"
         raise UserError(
             f"{', '.join(folders)} were evaluated on {len(ids)} images in common, of {num_groups} sequences (an "
             f"image without one is its own); expected at least {LEAST_IMAGES} of {LEAST_SEQUENCES}. {remedy}."
@@ -174,11 +175,11 @@ def shake_up(scores: Mapping[str, np.ndarray], groups: np.ndarray, score: str = 
 
 
 def draw_boards(scores_IN: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns public and private scores, float64 (B, N) each, as they may become.
+    """Returns possible public and private scores, float64 (B, N) each.
 
-    Each board has sequences (0 to G - 1) drawn with replacement, and true scores of the submissions that the local ones
-    allow. Drawn around the local scores alone, the first would stay first too often: of several submissions that are
-    equally good, the luckiest is first. `tests/long/shakeup.py` measures both.
+    For each board, sequences (0 to G - 1) are drawn with replacement, and true scores of the submissions are drawn from
+    those that the local scores allow. Around the local scores alone, the first would stay first too often: of several
+    submissions that are equally good, the luckiest is first. `tests/long/shakeup.py` measures both.
     """
     sums_GN = np.stack([np.bincount(groups, column) for column in scores_IN.T], 1)
     sizes_G = np.bincount(groups)

@@ -171,7 +171,7 @@ def _range(first: int, last: int) -> str:
 
 
 def new_in_phases(phases: Sequence[Phase]) -> list[str]:
-    """Returns what each phase of a plan sets, without what holds from the phase before or is usual.
+    """Returns what each phase of a plan sets, without what is usual or the same as in the phase before.
 
     >>> from dataclasses import replace
     >>> first = Phase("a", epochs=3, lr="poly", max_lr=0.01, min_lr=0.0, warmup_steps=500)

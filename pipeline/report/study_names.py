@@ -1,4 +1,4 @@
-"""What studies say of runs: what they call the setting of each, and with which runs they compare it.
+"""The names that studies give to the settings of runs, and the runs that they compare them with.
 
 In: the tables that studies have written. Out: `StudyTable`, `Setting`. No pandas, no NumPy.
 """
@@ -32,7 +32,7 @@ class StudyTable:
 
 @dataclass(frozen=True)
 class Setting:
-    """What studies say of a run: what they call it, and the names of the runs that they compare it with."""
+    """The name of a run's setting in studies, and the names of the runs that they compare it with."""
 
     name: str
     references: tuple[str, ...]

@@ -112,7 +112,7 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
 
 
 def _settings_of(runs: Path, configs: Path) -> Callable[[str, Mapping[str, Any], Sequence[str]], str]:
-    """Returns a function from a run, its values and the overridden keys to what studies call it, "" if they do not."""
+    """Returns a function of a run, its values and overridden keys: the run's name in studies, "" if it has none."""
     if not (runs / STUDIES).is_dir():
         return lambda run, values, changed: ""
     from pipeline.report.study_names import read_settings, read_studies, repeat_words  # needs YAML

@@ -164,7 +164,7 @@ def _image(network: Exported, shape: tuple[int, int, int]) -> Tensor:
 def quiet() -> Iterator[None]:
     """Silences the exporters, which warn of each constant and log whole graphs; the file itself is checked.
 
-    Torch's C++ code prints the graph of a failed export past `sys.stdout`, so that the descriptor is redirected, too.
+    Torch's C++ code prints the graph of a failed export without `sys.stdout`, so the descriptor is redirected, too.
     """
     level, output = logging.root.manager.disable, os.dup(STDOUT)
     logging.disable(logging.CRITICAL)

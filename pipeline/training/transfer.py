@@ -42,7 +42,7 @@ def load_previous(run: Run, network: nn.Module) -> None:
     if settings.load_part == "all":
         load_weights(network, state, origin, ", or EXPERIMENT.LOAD_PART=fitting to take what fits")
         if classes not in (None, list(own_classes)):
-            run.log(f"note: {origin} has the last layer of other classes; EXPERIMENT.LOAD_PART=fitting gives a new one")
+            run.log(f"note: {origin} has a last layer for other classes; EXPERIMENT.LOAD_PART=fitting starts a new one")
         return
     if settings.load_part == "classes" and classes is None:
         raise UserError(

@@ -46,12 +46,12 @@ def note_other_starts(run: Run) -> None:
         their_previous, their_seed = _start(read_config(run.folders.run(name) / CONFIG) or {})
         if their_seed != seed and (previous is None or their_previous != previous):
             found = f"{name} has the seed {their_seed} and this run {seed}"
-            run.log(f"note: {found}, so their decoders began with other weights; a mean of such runs is seldom better")
+            run.log(f"note: {found}, so their decoders started differently; a mean of such runs is rarely better")
 
 
 def _start(values: Mapping[str, Any]) -> tuple[Any, int]:
     """Returns what a run started from (EXPERIMENT.LOAD_PREV), and the seed of what began with random weights."""
-    from pipeline.data.split import split_seed  # needs pandas, which whoever only asks what is fresh does without
+    from pipeline.data.split import split_seed  # needs pandas, which a check of freshness does without
 
     seed = values.get("EXPERIMENT.SEED")
     if seed is None:

@@ -40,7 +40,7 @@ from tests.benchmarks.street_images import CLASSES, write_competition
 from tests.data.catalogs import IndexMasks, plain_images
 
 STUDY, NUM_ROUNDS, BLOB_PX = "dubai_options", 9, 16
-SMALL_LR = 1e-4  # labels of noise teach nothing; with a large one the weights would run away
+SMALL_LR = 1e-4  # labels are noise, so with a large rate the weights would diverge
 PARTS = ("steps", "rare")
 OF_A_STEP = ("LOSS_FN.", "MODEL.", "SOLVER.")  # keys that change a step, or nothing that is measured here
 NUM_IMAGES, RARE_RATE, IMAGE_SIZES = 24, 0.3, ((1280, 720),)
@@ -67,7 +67,7 @@ def step_of(loaded: Loaded) -> Callable[[], object]:
     learner = build_learner(config, network_of(loaded))
     assign_lr(learner.optimizer, SMALL_LR)
     every = range(num_classes)
-    # Weights by frequency are numbers by the time of a step.
+    # Weights by frequency would be computed before training; any numbers cost the same.
     weights = [1.0 + index for index in every] if isinstance(config.loss_fn.weights, str) else None
     options = {"weights": weights, "aux_weight": config.model.aux_weight}
     names = loaded.competition.class_names

@@ -66,7 +66,8 @@ def test_the_first_run_is_alone_and_then_as_many_as_its_memory_allows(study):
     limited.note(Outcome(Request("demo"), "run1", "done"))
     assert proposals(limited) == 1, "one ended, one begins"
     assert study.lines == [
-        "1 run at a time (the first one alone, to see how much memory it takes); --workers N sets another number",
+        "1 run at a time (alone, as the memory of a run or of this machine is not known); "
+        "--workers N sets another number",
         "3 runs at a time (4 for the cores, memory for 3: 8.8 GiB free, a run took 2.0 GiB); "
         "--workers N sets another number",
     ]

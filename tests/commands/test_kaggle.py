@@ -94,7 +94,7 @@ def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, 
         (["demo_losses", "--seeds", "3"], "--seeds 3: demo_losses is a study, whose file has SEEDS; change it there"),
         (["demo_losses", "SOLVER.POWER=2"], "SOLVER.POWER=2: demo_losses is a study, .*; add it to SET in configs/"),
         (["demo_losses", "--trust-code"], "--trust-code: demo_losses is a study, .*; leave it out"),
-        (["demo_losses", "--owner", "me", "--data", "me/demo"], "--data me/demo: .* draw the images of demo anew"),
+        (["demo_losses", "--owner", "me", "--data", "me/demo"], "--data me/demo: .* draws the images of demo itself"),
         (["camvid_recipe", "--owner", "me"], "camvid is not a Kaggle competition. .* --data me/camvid"),
         (["demo", "--folds", "5", "--predict"], "--predict is for a trained run or ensemble, .*; leave one out"),
         (["demo", "--folds", "1"], r"--folds 1: expected 2 to 20, such as \./run\.sh demo --folds 5"),
@@ -196,7 +196,7 @@ def test_a_study_with_a_folder_of_this_machine_and_a_name_of_two_files_are_refus
     assert main(["kaggle", "mine", "--owner", "me", "--wheels", wheels]) == 2
     assert "study mine: DATASETS.DIRECTORY is /data/demo, which the notebook does not have." in capsys.readouterr().err
     assert main(["kaggle", "ExpAAB", "--owner", "me", "--wheels", wheels]) == 2
-    assert "ExpAAB is a config and a study; rename configs/studies/ExpAAB.yaml" in capsys.readouterr().err
+    assert "ExpAAB is both a config and a study; rename configs/studies/ExpAAB.yaml" in capsys.readouterr().err
 
 
 def test_a_long_name_is_cut_to_what_kaggle_takes():

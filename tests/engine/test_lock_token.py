@@ -55,7 +55,7 @@ def test_a_lock_that_does_not_reach_another_process_is_found(project, tmp_path, 
     monkeypatch.setattr(fcntl, "lockf", without_locks)
     with LockToken(tmp_path / "slurm") as token:
         found = result(look(project, token.path), token)
-    assert f"does not see locks of other machines in RUNS_DIR, {tmp_path}, so that two could" in found
+    assert f"does not see locks of other machines in RUNS_DIR, {tmp_path}, so two machines could" in found
 
 
 def test_a_lock_of_a_holder_that_was_killed_says_nothing(project, tmp_path):

@@ -42,7 +42,7 @@ def _asked_anew():
         ("gpus_per_node=two", "gpus_per_node=two: expected a number or TYPE:NUMBER"),
         ("mem_gb=16G", "mem_gb=16G: expected a number of GB, for example mem_gb=16"),
         ("nodes=2", "nodes=2: each training is one task on one machine"),
-        ("array=0-3", "array cannot be set: a study decides it itself"),
+        ("array=0-3", "array cannot be set: the study sets it itself"),
         ("minutes=5,time=6", "minutes is given twice"),
     ],
 )

@@ -10,7 +10,7 @@ the LR sweep, of training with its validation after each epoch, of the evaluatio
 Loss, optimizer, batch norms and the CPU's work on images are not in the operations. The number of images is that of the
 competition (2,621 with masks, 648 without, 1280 x 720); splits, tiles and padding are computed as a training does it.
 
-How many epochs a phase with patience takes is not known before. `--epochs` is the assumption for it.
+How many epochs a phase with patience takes is not known in advance. `--epochs` is the number that is assumed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pipeline.training.learner import build_learner
 from tests.benchmarks.bench_step import bare_step, fixed_loss
 
 NUM_LABELLED, NUM_TEST, SIZE = 2621, 648, (1280, 720)  # AeroScapes, the competition of all experiments
-BATCH = 2  # of the count, which is divided by it; one sample has too few values for batch norms behind a pooling
+BATCH = 2  # for counting, then divided by it: one sample has too few values for a batch norm behind a pooling
 BEGIN, END = "<!-- the table begins: python -m tests.long.costs --write -->", "<!-- the table ends -->"
 
 
@@ -57,10 +57,10 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """How often an experiment computes what.
+    """How many samples, images and epochs an experiment computes.
 
     Attributes:
-        trained: what a training sample is, padded; `whole`: a whole image, for validation and prediction.
+        trained: the kind of a training sample, padded; `whole`: of a whole image, for validation and prediction.
         per_epoch: training samples of an epoch.
         validated: images of a validation.
         epochs: at most, by the plan.
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--measure", action="store_true", help="measure a step of each kind on this machine")
     options.add_argument("--steps", type=int, default=2, help="steps of a measurement")
     options.add_argument("--batch", type=int, default=64, help="largest batch of a measurement")
-    options.add_argument("--gpus", type=int, default=1, help="which train an experiment each at the same time")
+    options.add_argument("--gpus", type=int, default=1, help="number of GPUs; each trains one experiment at a time")
     options.add_argument("--price", type=float, help="of the machine, per hour")
     options.add_argument("--write", action="store_true", help="write the table of docs/clusters.md")
     chosen = options.parse_args(arguments)

@@ -155,7 +155,7 @@ def main(folder: Path, is_real: bool, seconds: Sequence[float], plans: Sequence[
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="20 deadlines")
     parser.add_argument("--real", type=Path, metavar="FOLDER")
-    parser.add_argument("--seconds", type=float, nargs="+", default=(), help="deadlines in place of the ten")
+    parser.add_argument("--seconds", type=float, nargs="+", default=(), help="these deadlines instead of all ten")
     parser.add_argument("--plans", nargs="+", choices=PLANS, default=PLANS)
     chosen = parser.parse_args()
     if chosen.real:

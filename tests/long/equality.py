@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
             one = trained(folder / "prepared", folder / f"one-{number}", data, changes)
             two = trained(folder / "prepared", folder / f"two-{number}", data, (*changes, "RUNTIME.RANKS=2", *extra))
             found = compare(one, two)
-            what = f"{mix}, batch norms by themselves" if extra else mix
+            what = f"{mix}, batch norms of each rank alone" if extra else mix
             print(
                 f"| {what} | {found.first:.1e} | {found.loss:.1e} | {found.weights:.1e} | {found.dice:.1e} |",
                 flush=True,

@@ -195,7 +195,7 @@ def print_tables(found: dict[tuple[int, int], Found], differences: np.ndarray) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=600, help="studies per cell; 600 leave an error of 2 %% in power")
-    parser.add_argument("--others", action="store_true", help="folds and wrong equals instead")
+    parser.add_argument("--others", action="store_true", help='instead, print the tables of folds and of "equal"')
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw the power curves")
     chosen = parser.parse_args()
     if chosen.others:

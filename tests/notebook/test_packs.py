@@ -96,7 +96,7 @@ def test_a_disk_that_is_too_small_loses_predictions_first_and_then_the_largest_r
         names = packed(machine)
         assert ("runs/large/best.ckpt" in names) == ("large" not in left_out) and "runs/small/best.ckpt" in names
         assert any("/probs/" in name for name in names) == ("probs" not in left_out)
-    assert "That is not enough: large is left out, and trained again." in capsys.readouterr().out
+    assert "That is not enough: large is left out, and the next session trains it again." in capsys.readouterr().out
 
 
 def test_a_session_continues_from_the_pack_whose_files_are_newest_whatever_its_own_time(tmp_path):

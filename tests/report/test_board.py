@@ -250,7 +250,8 @@ def test_settings_with_several_runs_have_a_table_of_their_own(new_run):
             json.dumps(metrics_of(dice=[mean] * 4))
         )
     text = page()
-    assert text.count('<table class="sorted settings">') == 1 and "Mean of 2 runs by setting" in text
+    assert text.count('<table class="sorted settings">') == 1
+    assert "Mean over the runs of each setting (2 runs in all)" in text
     assert re.search(r'<th scope="row">ExpAAB</th><td><data value="0.6">', text)
 
 

@@ -70,7 +70,7 @@ def test_members_methods_and_weights_are_shown(ensemble):
         assert words in text
     assert "24 images in 16 sequences" in text
     assert text.count("<td>inconclusive (detectable: 0.05)</td>") == 2
-    assert "Gains are those on the 20 images that several such members predict." in text
+    assert "Gains are measured on the 20 images that several such members predict." in text
     assert "Better and worse are corrected for 2 methods (Holm)." in text
     assert text.count("<td>inconclusive (detectable: 0.04)</td>") == 1
 

@@ -89,13 +89,13 @@ def test_another_kind_of_split_and_quick_runs_are_rows_of_their_own(new_run):
     own = table().by_setting
     assert column(own, "runs") == (1, 2, 1) and own.runs[:2] == (quick, "ExpAAB")
     assert own.texts["split"] == ("slice -10", "slice 0", "sequence 0")
-    assert "settings with other splits are averages over other images" in own.notes[0]
+    assert "settings with different splits cannot be compared" in own.notes[0]
 
 
 def test_the_command_prints_settings_and_every_run_when_asked(studied, capsys):
     assert main(["table"]) == 0
     out = capsys.readouterr().out
-    assert "large steps (mine)" in out and "mean of 8 runs by setting" in out
+    assert "large steps (mine)" in out and "mean over the runs of each setting (8 runs in all)" in out
     assert not any(run in out for runs in studied.values() for run in runs)
     assert main(["table", "--runs"]) == 0
     out = capsys.readouterr().out

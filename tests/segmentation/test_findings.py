@@ -71,7 +71,7 @@ def test_images_of_one_held_out_member_tell_nothing_about_combining():
     some = measured("dice", every, own, none)
     assert (some["images"], some["combined_images"]) == (NUM_IMAGES, 6)
     assert some["methods"]["AP"]["gain"]["mean"] == pytest.approx(0.2)  # over all images, it would be half as large
-    assert "Gains are those on the 6 images that several such members predict." in findings_text(some)
+    assert "Gains are measured on the 6 images that several such members predict." in findings_text(some)
     alone = measured("dice", every, {one: [0] for one in ids}, {"AP": np.zeros(NUM_IMAGES)})
     assert (alone["methods"]["AP"]["gain"], alone["methods"]["AP"]["verdict"]) == (None, "")
     text = findings_text(alone)

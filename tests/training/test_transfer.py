@@ -78,7 +78,7 @@ def test_a_last_layer_of_as_many_other_classes_is_not_taken(workshop, tmp_path):
     assert not torch.equal(own[HEAD[0]], state[HEAD[0]]) and "(its classes are others, or not known)" in lines[1]
     own, lines = started(workshop, path, "all")
     assert torch.equal(own[HEAD[0]], state[HEAD[0]]), "all is what it says"
-    assert ["has the last layer of other classes; EXPERIMENT.LOAD_PART=fitting" in line for line in lines] == [True]
+    assert ["has a last layer for other classes; EXPERIMENT.LOAD_PART=fitting" in line for line in lines] == [True]
     path, state = earlier(workshop, tmp_path / "same", names)
     own, lines = started(workshop, path, "fitting")
     assert all(torch.equal(own[name], state[name]) for name in state)
