@@ -30,10 +30,10 @@ class Interval:
         """Returns the mean of a difference and its interval.
 
         >>> str(Interval(0.01, -0.002, 0.022, 8)), str(Interval(0.01, -np.inf, np.inf, 1))
-        ('+0.0100 (-0.0020 to +0.0220)', '+0.0100 (no interval: one sequence)')
+        ('+0.0100 (-0.0020 to +0.0220)', '+0.0100 (no interval)')
         """
         if not np.isfinite(self.low):
-            return f"{self.mean:+.4f} (no interval: one sequence)"
+            return f"{self.mean:+.4f} (no interval)"
         return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
 
 

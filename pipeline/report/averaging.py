@@ -52,7 +52,7 @@ def _shown(value: float | None) -> str:
 
 def _range(gain: Mapping[str, Any]) -> str:
     if gain["low"] is None:
-        return f"{gain['mean']:+.4f} (no interval: one sequence)"
+        return f"{gain['mean']:+.4f} (no interval)"
     return f"{gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
 
 

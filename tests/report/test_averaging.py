@@ -42,7 +42,7 @@ def test_a_soup_shows_which_runs_are_in_it_and_how_flattering_the_choice_was():
     ("gain", "text"),
     [
         (None, "<p>Not averaged: no EXPERIMENT fits.</p>"),
-        (GAIN | {"low": None, "high": None}, "no interval: one sequence"),
+        (GAIN | {"low": None, "high": None}, "(no interval)"),
     ],
 )
 def test_what_could_not_be_proven_is_said(gain, text):

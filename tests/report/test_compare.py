@@ -110,7 +110,7 @@ def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
 def test_frames_of_one_sequence_have_a_gain_without_interval():
     first = {f"p{index}": ("only", 0.5) for index in range(20)}
     better = dict.fromkeys(first, ("only", 0.6))
-    assert str(paired_contrast(first, better).interval) == "+0.1000 (no interval: one sequence)"
+    assert str(paired_contrast(first, better).interval) == "+0.1000 (no interval)"
 
 
 def test_images_without_a_sequence_are_drawn_one_by_one():

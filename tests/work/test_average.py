@@ -228,7 +228,7 @@ def test_with_one_sequence_nothing_is_proven_and_the_best_epoch_stays(runs):
     facts = facts_of("AvgA")
     assert facts["averaged"] > facts["best"] and not facts["adopted"]
     assert facts["gain"]["low"] is None and facts["gain"]["num_groups"] == 1
-    assert "(no interval: one sequence), no conclusion is possible: the weights of epoch" in lines[0]
+    assert "(no interval): one sequence: nothing can be concluded; the weights of epoch" in lines[0]
     assert (paths / CHOSEN).read_bytes() == (paths / BEST).read_bytes()
 
 
