@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.folder import lock_holder
 from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
 from pipeline.notebook.folder import Notebook, write_kernel
 from pipeline.notebook.session import PACK, runs_pack, unpack
-from pipeline.paths import BUNDLED, HISTORY, MARKERS, STUDIES, TRIALS, Folders, shown
+from pipeline.paths import BUNDLED, HISTORY, MARKERS, STUDIES, TRIALS, Folders, RunPaths, shown
 from pipeline.submission.kaggle import ANSWER_WITHIN_S, ask, text_of
 from pipeline.wording import duration
 
@@ -166,7 +167,7 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders, log: Callable[
     unpack(pack, partial)
     below = sorted((partial / "runs").iterdir()) if (partial / "runs").is_dir() else []
     runs = [path for path in below if (path / MARKERS).is_dir() and path.suffix != BUNDLED]
-    kept = {run: why for run in runs if (why := _why_kept(folders.runs / run.name, notebook))}
+    kept = {run: why for run in runs if (why := _why_kept(folders.run(run.name), notebook))}
     if len(kept) == len(runs) == 1:
         (run, why), *_ = kept.items()
         raise UserError(
@@ -181,24 +182,26 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders, log: Callable[
         if (run / HISTORY).is_file():  # by Kaggle's clock, which need not be that of this machine
             shutil.copystat(run / HISTORY, run / FETCHED)
         _move(run, folders.runs)
-    for journal in (partial / "runs" / STUDIES).glob(f"*{TRIALS}.journal"):
-        _move_journal(journal, folders.runs / STUDIES, log)
-    names = {run.name for run in kept}
+    journals = sorted((partial / "runs" / STUDIES).glob(f"*{TRIALS}.journal"))
+    has_own = [not _move_journal(journal, folders.runs / STUDIES, log) for journal in journals]
     for path in (partial / "submissions").glob("*"):
-        if path.stem not in names:
+        name = path.stem.removesuffix(".origin")  # beside a submission NAME.json there is NAME.origin.json
+        if _why_kept(folders.run(name), notebook) is None:
             _move(path, folders.submissions)
-    if not kept:
+    if not kept and not any(has_own):
         shutil.rmtree(partial)
     return [folders.runs / run.name for run in fetched]
 
 
-def _why_kept(run: Path, notebook: Notebook) -> str | None:
+def _why_kept(paths: RunPaths, notebook: Notebook) -> str | None:
     """Returns why a run of this machine is not replaced by that of a session; None if it may be, or does not exist."""
-    mark, history = run / FETCHED, run / HISTORY
-    if not run.exists():
+    mark, history = paths / FETCHED, paths / HISTORY
+    if not paths.folder.exists():
         return None
     if not mark.is_file() or mark.read_text(encoding="utf-8") != notebook.kernel:
         return f"was not fetched from {notebook.kernel}"
+    if lock_holder(paths) is not None:
+        return "is running here"
     is_trained = history.is_file() and history.stat().st_mtime_ns > mark.stat().st_mtime_ns
     return "has been trained on since it was fetched" if is_trained else None
 
@@ -212,18 +215,20 @@ def _move(path: Path, folder: Path) -> None:
     shutil.move(path, target)
 
 
-def _move_journal(journal: Path, folder: Path, log: Callable[[str], None]) -> None:
+def _move_journal(journal: Path, folder: Path, log: Callable[[str], None]) -> bool:
     """Moves the journal of a search and the table of its trials, unless the journal here has other trials.
 
-    A journal only grows: the one here may be replaced if the session's begins with the same lines.
+    A journal only grows: the one here may be replaced if the session's begins with the same lines. Returns whether it
+    was.
     """
     here = folder / journal.name
     if here.is_file() and not journal.read_bytes().startswith(here.read_bytes()):
         log(f"kept: {shown(here)}, to which this machine has added trials; the session's is in {shown(journal)}")
-        return
+        return False
     for path in (journal, journal.with_suffix(".csv")):
         if path.is_file():
             _move(path, folder)
+    return True
 
 
 def _is_newer(version: int | None, before: int | None) -> bool:

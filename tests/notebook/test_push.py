@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -195,8 +197,46 @@ def test_the_journal_of_a_search_arrives_unless_this_machine_has_added_to_it(ser
         assert (here / journal).read_text() == (here / trials).read_text() == text
     (here / journal).write_text("a\nc\n")
     assert main(["kaggle", "demo_search", "--fetch"]) == 0
-    assert f"{journal}, to which this machine has added trials; the session's is in " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{journal}, to which this machine has added trials; the session's is in " in out
     assert ((here / journal).read_text(), (here / trials).read_text()) == ("a\nc\n", "a\nb\n")
+    (named,) = (here.parent / "notebooks").rglob(journal)
+    assert str(named) in out
+    assert named.read_text() == "a\nb\n"
+
+
+def test_submissions_of_runs_that_are_not_replaced_stay(server, configs, capsys):
+    folders, slug = Folders.from_environment(), "demo-3folds-train"
+    server.write("kernels.json", {f"somebody/{slug}": {"version": 1, "status": "COMPLETE"}})
+    # That of the first run is in the pack, that of the second was left out of it, that of the third is not here.
+    (folders.runs / "demo-1a2b3c4d").mkdir(parents=True)
+    (folders.runs / "demo-2b3c4d5e").mkdir()
+    folders.submissions.mkdir(parents=True)
+    files = ("demo-1a2b3c4d.json", "demo-1a2b3c4d.origin.json", "demo-2b3c4d5e.csv", "demo-3folds.csv")
+    for name in files[:3]:
+        (folders.submissions / name).write_text("mine")
+    runs = {f"runs/{name}/.stages/evaluate.json": "{}" for name in ("demo-1a2b3c4d", "demo-3folds")}
+    write_session(server, slug, runs | {f"submissions/{name}": "theirs" for name in files})
+    assert main(["kaggle", "demo", "--folds", "3", "--fetch"]) == 0
+    assert "not replaced: " in capsys.readouterr().out
+    assert [(folders.submissions / name).read_text() for name in files] == ["mine", "mine", "mine", "theirs"]
+
+
+def test_a_fetched_run_that_is_running_here_is_not_replaced(server, capsys):
+    run = Folders.from_environment().runs / "demo"
+    end_session(server)
+    session_output(server, "first")
+    assert main(["kaggle", "demo", "--fetch"]) == 0
+    (run / ".stages").mkdir(exist_ok=True)
+    code = "import fcntl, sys; file = open(sys.argv[1], 'wb'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+    command = [sys.executable, "-c", code, str(run / ".stages" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        capsys.readouterr()
+        assert main(["kaggle", "demo", "--fetch"]) == 2
+        assert "demo is running here, so it is not replaced" in capsys.readouterr().err
+        assert (run / ".stages" / "lock").is_file()
+        holder.stdin.close()
 
 
 def test_a_run_of_this_machine_is_not_replaced(server, capsys):
