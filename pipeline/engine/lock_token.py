@@ -51,8 +51,9 @@ class LockToken:
 def unseen_lock(token: Path, watched_s: float = WATCHED_S) -> str:
     """Returns what is wrong if this machine does not see the lock of a `LockToken`; "" if it does, or cannot tell."""
     try:
-        with open(token, "rb+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(token, "rb") as file:
+            # Shared: other jobs that look at the same moment are not taken for the process that holds the lock.
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return ""  # it is locked, as it should be, or the process that held it has ended and removed it
     count, until = _count_in(token), time.monotonic() + watched_s

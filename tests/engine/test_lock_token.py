@@ -78,3 +78,15 @@ def test_a_job_begins_only_where_it_sees_the_locks_of_the_study(tmp_path, monkey
         else:
             with pytest.raises(UserError, match="does not see locks of other machines in RUNS_DIR"):
                 future.result(60)
+
+
+def test_a_job_that_looks_at_the_same_moment_is_not_taken_for_the_holder(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "lockf", without_locks)
+    slow = "import fcntl; lockf = fcntl.lockf; fcntl.lockf = lambda *lock: (lockf(*lock), print(flush=True), input());"
+    with LockToken(tmp_path / "slurm") as token:
+        command = [sys.executable, "-c", slow + CODE, str(token.path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=project, **pipes) as first:
+            first.stdout.readline()  # it has the lock now
+            assert "does not see locks of other machines" in result(look(project, token.path), token)
+            first.communicate("\n")
