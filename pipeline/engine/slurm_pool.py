@@ -82,8 +82,9 @@ class SlurmPool:
     def _watch(self) -> None:
         while not self._is_over.wait(POLL_S):
             self.token.beat()
-            for future, job in [pair for pair in self.jobs.items() if not pair[0].done()]:
-                if not job.done():
+            # A copy, made in one step, as `submit` adds jobs meanwhile.
+            for future, job in list(self.jobs.items()):
+                if future.done() or not job.done():
                     continue
                 try:
                     result = job.result()

@@ -7,8 +7,10 @@ import importlib.util
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,3 +92,21 @@ def test_a_job_that_looks_at_the_same_moment_is_not_taken_for_the_holder(project
             first.stdout.readline()  # it has the lock now
             assert "does not see locks of other machines" in result(look(project, token.path), token)
             first.communicate("\n")
+
+
+@needs_submitit
+def test_jobs_that_are_submitted_while_others_end_do_not_stop_the_watch(tmp_path):
+    folders = Folders(tmp_path / "runs", tmp_path / "submissions", tmp_path / "scratch", (), ())
+    ended = SimpleNamespace(done=lambda: True, result=lambda: "ended")
+    with SlurmPool("local", folders) as pool:
+
+        class Asked(Future):
+            """A future at whose state somebody looks while the next job is submitted."""
+
+            def done(self) -> bool:
+                pool.jobs.setdefault(second, ended)
+                return super().done()
+
+        first, second = Asked(), Future()
+        pool.jobs[first] = ended
+        assert [future.result(30) for future in (first, second)] == ["ended", "ended"]
