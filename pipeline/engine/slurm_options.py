@@ -110,8 +110,8 @@ def job_parameters(settings: dict[str, Any], cpus: int, gpus: int, minutes: int)
     counted = {key.removeprefix("slurm_") for key in settings} | {key.replace("-", "_") for key in others}
     if counted & GPU_COUNTS or str(settings.get("slurm_gres", "")).startswith("gpu"):
         del usual["gpus_per_node"]  # two numbers of GPUs would contradict each other
-    if "slurm_cpus_per_task" in settings:
-        del usual["cpus_per_task"]
+    if settings.keys() & {"slurm_cpus_per_task", "slurm_cpus_per_gpu"}:
+        del usual["cpus_per_task"]  # sbatch takes one of them
     return usual | settings
 
 
@@ -159,6 +159,9 @@ def _value_of(key: str, value: str) -> Any:
         return int(value) if value.isdigit() else value
     if key in LISTS:
         return [value]
+    if value == "false" and (key in OF_SBATCH or key == "exclusive"):
+        remedy = f"type no_{key}=true" if f"no_{key}" in OF_SBATCH else "leave it out"
+        raise UserError(f"{key}=false: sbatch has no value false; {remedy}")
     if value in ("true", "false") and (key in SWITCHES or key in OF_SBATCH):
         return value == "true"
     return value

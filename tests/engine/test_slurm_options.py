@@ -44,6 +44,9 @@ def _asked_anew():
         ("nodes=2", "nodes=2: each training is one task on one machine"),
         ("array=0-3", "array cannot be set: the study sets it itself"),
         ("minutes=5,time=6", "minutes is given twice"),
+        ("hold=false", "hold=false: sbatch has no value false; leave it out"),
+        ("exclusive=false", "exclusive=false: sbatch has no value false; leave it out"),
+        ("requeue=false", "requeue=false: sbatch has no value false; type no_requeue=true"),
     ],
 )
 def test_a_mistake_in_an_option_of_jobs_is_refused(detail, message):
@@ -73,6 +76,12 @@ def test_gpus_that_the_user_requests_replace_those_of_the_run():
     for detail in ("gpus=1", "gres=gpu:2", "gpus_per_task=1", "gpus_per_node=0"):
         assert "gpus_per_node" not in job_parameters(slurm_settings(detail), 3, 1, 720)
     assert job_parameters(slurm_settings("gres=lscratch:10"), 3, 1, 720)["gpus_per_node"] == 1
+
+
+def test_cpus_that_the_user_requests_replace_those_of_the_run():
+    for detail, key in (("cpus_per_task=8", "slurm_cpus_per_task"), ("cpus_per_gpu=8", "slurm_cpus_per_gpu")):
+        found = job_parameters(slurm_settings(detail), 3, 1, 720)
+        assert found[key] == 8 and "cpus_per_task" not in found, "sbatch refuses both together"
 
 
 def test_options_of_this_machines_sbatch_are_known(tmp_path, monkeypatch):
