@@ -83,6 +83,7 @@ def study(slug: str, words: Sequence[str], hours: float, started_s: float, data:
     if data:
         competition, name = data
         DATA.mkdir(exist_ok=True)
+        (DATA / competition).unlink(missing_ok=True)  # of a first try in the same session
         (DATA / competition).symlink_to(find_input(name))
     code = _run([*words, "--time-limit", f"{3600 * _left_h(hours, started_s):.0f}s"], slug)
     _end(code, slug, is_several=True)
