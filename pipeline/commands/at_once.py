@@ -22,7 +22,12 @@ from pipeline.wording import size
 
 MARGIN = 1.25  # on the largest peak of finished runs: other settings may take more
 KIB = 1024
-MEMINFO, LIMIT, USED = Path("/proc/meminfo"), *(Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+# Of a container, by version of its control group: limit, what is used of it, and the name of the part that is a cache.
+LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def runs_for_cores(cores: int) -> int:
@@ -34,15 +39,27 @@ def runs_for_cores(cores: int) -> int:
     return max(cores // 2, min(cores, 2))
 
 
-def free_bytes(meminfo: Path = MEMINFO, limit: Path = LIMIT, used: Path = USED) -> int | None:
-    """Returns the free memory of the machine or of the container, whichever is less; None: not known."""
+def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+    """Returns the free memory of the machine or of the container, whichever is less; None: not known.
+
+    What Linux keeps of files that were read counts as used by a container, but is given up for programs.
+    """
     known = []
     with suppress(OSError, ValueError, StopIteration):
-        lines = meminfo.read_text(encoding="utf-8").splitlines()
-        known.append(KIB * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    with suppress(OSError, ValueError):  # no container, or "max": no limit
-        known.append(int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8")))
+        known.append(KIB * _number_in(meminfo, "MemAvailable:"))
+    for limit, used, cache in LIMITS:
+        with suppress(OSError, ValueError):  # no container, or "max": no limit
+            most, taken = (int((cgroup / name).read_text(encoding="utf-8")) for name in (limit, used))
+            known.append(most - taken)
+            with suppress(StopIteration):
+                known[-1] += _number_in((cgroup / used).with_name("memory.stat"), cache)
     return max(0, min(known)) if known else None
+
+
+def _number_in(path: Path, name: str) -> int:
+    """Returns the number behind a name that begins a line."""
+    words = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return int(next(own for own in words if own[:1] == [name])[1])
 
 
 def peak_bytes(training: Training, runs: Path) -> int | None:

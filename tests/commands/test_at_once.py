@@ -109,15 +109,29 @@ def test_a_peak_includes_processes_that_load_data(tmp_path):
 
 
 def test_free_memory_is_that_of_the_container_where_it_is_less(tmp_path):
-    meminfo, limit, used = (tmp_path / name for name in ("meminfo", "max", "current"))
+    meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       9000000 kB\nMemAvailable:   2097152 kB\n")
-    assert free_bytes(meminfo, limit, used) == 2 * GIB
-    limit.write_text("max\n")
-    used.write_text(f"{GIB}\n")
-    assert free_bytes(meminfo, limit, used) == 2 * GIB
-    limit.write_text(f"{int(1.5 * GIB)}\n")
-    assert free_bytes(meminfo, limit, used) == GIB // 2
-    assert free_bytes(tmp_path / "none", tmp_path / "none", used) is None
+    assert free_bytes(meminfo, tmp_path) == 2 * GIB
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{GIB}\n")
+    assert free_bytes(meminfo, tmp_path) == 2 * GIB
+    (tmp_path / "memory.max").write_text(f"{int(1.5 * GIB)}\n")
+    assert free_bytes(meminfo, tmp_path) == GIB // 2
+    assert free_bytes(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_files_that_linux_keeps_in_memory_leave_room_for_programs(tmp_path):
+    meminfo, second = tmp_path / "meminfo", tmp_path / "memory"
+    meminfo.write_text("MemAvailable:   20971520 kB\n")
+    (tmp_path / "memory.max").write_text(f"{16 * GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{16 * GIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {3 * GIB}\nfile {13 * GIB}\ninactive_file {12 * GIB}\n")
+    assert free_bytes(meminfo, tmp_path) == 12 * GIB
+    second.mkdir()  # version 1 of control groups
+    (second / "memory.limit_in_bytes").write_text(f"{8 * GIB}\n")
+    (second / "memory.usage_in_bytes").write_text(f"{7 * GIB}\n")
+    (second / "memory.stat").write_text(f"inactive_file 0\ntotal_inactive_file {GIB}\n")
+    assert free_bytes(meminfo, tmp_path) == 2 * GIB
 
 
 def test_two_cores_have_two_runs():
