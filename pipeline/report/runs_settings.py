@@ -17,7 +17,7 @@ from pipeline.report.runs_rows import RunRow
 from pipeline.report.study_names import REPEATED, Setting
 from pipeline.report.table import cut, overrides_text
 
-MOST_LETTERS = 40  # of overrides that stand for a name
+MOST_LETTERS = 60  # of overrides that stand for a name
 
 
 def by_setting(table: RunsTable, rows: Sequence[RunRow], settings: Mapping[str, Setting]) -> RunsTable | None:
@@ -43,13 +43,14 @@ def by_setting(table: RunsTable, rows: Sequence[RunRow], settings: Mapping[str, 
     spreads = [_spread(table.columns[0], indices) for indices in groups.values()]
     spread = Column("spread", "±", tuple(spreads), is_score=False)
     counts = Column("runs", "runs", tuple(map(float, map(len, own))), is_score=False, decimals=0)
+    differing = _differing(own)
     unsorted = RunsTable(
         competition=table.competition,
         title=table.title,
         label=table.label,
-        runs=tuple(_names(own, settings)),
+        runs=tuple(_names(own, settings, differing)),
         texts={"split": tuple(map(_splits, own, splits)), "other split": ("",) * len(own), "settings": ()},
-        differing=_differing(own),
+        differing=differing,
         columns=tuple(column for column in (*columns[:1], spread, counts, *columns[1:]) if column.known),
         classes=tuple(_means(column, groups.values(), splits) for column in table.classes),
         notes=(_note(table, splits), *table.notes),
@@ -83,13 +84,13 @@ def _spread(column: Column, indices: Sequence[int]) -> float | None:
     return stdev(known) if len(known) > 1 else None
 
 
-def _names(groups: Sequence[Sequence[RunRow]], settings: Mapping[str, Setting]) -> list[str]:
-    """Returns the name of each setting in its study, else its only run, else its config with the overrides."""
+def _names(groups: Sequence[Sequence[RunRow]], settings: Mapping[str, Setting], differing: Sequence[str]) -> list[str]:
+    """Returns the name of each setting in its study, else its only run, else its config with what differs."""
     names = []
-    for own in groups:
+    for own, words in zip(groups, differing, strict=True):
         known = next((settings[row.name].name for row in own if row.name in settings), None)
         first = own[0]
-        overrides = overrides_text(first.values, [key for key in first.changed if key not in REPEATED])
+        overrides = "" if first.header.question else words
         together = cut(f"{first.config} {overrides}".rstrip(), MOST_LETTERS)
         names.append(known or (first.name if len(own) == 1 else together))
     return names

@@ -92,6 +92,15 @@ def test_another_kind_of_split_and_quick_runs_are_rows_of_their_own(new_run):
     assert "settings with different splits cannot be compared" in own.notes[0]
 
 
+def test_two_settings_with_long_overrides_have_two_names(new_run):
+    for decay in (0.01, 0.02):
+        own = ("SOLVER.POWER=2", "SOLVER.OPTIMIZER.NAME=AdamW", f"SOLVER.OPTIMIZER.WEIGHT_DECAY={decay}")
+        for seed in (0, 1):
+            evaluated(new_run, *own, f"EXPERIMENT.SEED={seed}", mean=10 * decay)
+    names = tuple(f"ExpAAB SOLVER.OPTIMIZER.WEIGHT_DECAY={decay}" for decay in (0.02, 0.01))
+    assert table().by_setting.runs == names  # without what both have
+
+
 def test_the_command_prints_settings_and_every_run_when_asked(studied, capsys):
     assert main(["table"]) == 0
     out = capsys.readouterr().out
