@@ -114,9 +114,12 @@ def gain_notes(found: Mapping[str, Any]) -> list[str]:
     ['With one such member per image, the gain of combining members cannot be measured.']
     >>> gain_notes({"images": 9, "combined_images": 6, "methods": {"AP": {}}, "held_out": {"most": 2}})
     ['Gains are measured on the 6 images that several such members predict.']
+    >>> gain_notes({"images": 9, "methods": {"AP": {}, "BP": {}}, "held_out": {"most": 2}})  # older than verdicts
+    []
     """
-    # Files from before there were verdicts have no number of images for the gain.
-    num_images, num_methods = found.get("combined_images", found["images"]), len(found["methods"])
+    # Files from before there were verdicts have no number of images for the gain either.
+    num_images = found.get("combined_images", found["images"])
+    num_methods = sum("verdict" in own for own in found["methods"].values())
     if not num_images or found["held_out"]["most"] < LEAST_COMBINED:
         return ["With one such member per image, the gain of combining members cannot be measured."]
     notes = []
