@@ -55,41 +55,43 @@ def findings(
     is_known_IM = is_known_IMC.any(2)
     counts_I, counts_IC = is_known_IM.sum(1), is_known_IMC.sum(1)
     totals_IC = np.where(is_known_IMC, scores_IMC, 0).sum(1)
-    single_I = image_parts(np.where(counts_IC > 0, totals_IC / np.maximum(counts_IC, 1), np.nan))
+    single_IC = np.where(counts_IC > 0, totals_IC / np.maximum(counts_IC, 1), np.nan)
     is_combined_I, members = counts_I >= LEAST_COMBINED, []
     for scores_IC, is_known_I in zip(scores_IMC.swapaxes(0, 1), is_known_IM.T, strict=True):
         own_groups = groups[is_known_I]
         mean = vars(interval(image_parts(scores_IC[is_known_I]), own_groups)) if is_known_I.any() else None
         members.append({"images": int(is_known_I.sum()), "score": mean})
-    means = {method: image_parts(scores_IC[has_score_I], scored) for method, scores_IC in by_method.items()}
+    by_method = {method: scores_IC[has_score_I][:, list(scored)] for method, scores_IC in by_method.items()}
     return {
         "images": len(rows),
         "sequences": len(np.unique(groups)),
         "combined_images": int(is_combined_I.sum()),
         "score": score,
         "held_out": {"least": int(counts_I.min()), "mean": float(counts_I.mean()), "most": int(counts_I.max())},
-        "single": vars(interval(single_I, groups)),
+        "single": vars(interval(image_parts(single_IC), groups)),
         "members": members,
-        "methods": _methods(means, single_I, groups, is_combined_I),
+        "methods": _methods(by_method, single_IC, groups, is_combined_I),
     }
 
 
 def _methods(
-    means: Mapping[str, np.ndarray], single_I: np.ndarray, groups: np.ndarray, is_combined_I: np.ndarray
+    by_method: Mapping[str, np.ndarray], single_IC: np.ndarray, groups: np.ndarray, is_combined_I: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Returns score, gain and verdict of each method, from the score of each image by it and by one member alone."""
+    """Returns score, gain and verdict of each method, from the scores of each image by it and by one member alone."""
     gains = {}
     if is_combined_I.any():
-        for method, means_I in means.items():
-            gains[method] = contrast_of_images((means_I - single_I)[is_combined_I], groups[is_combined_I])
+        single_I = image_parts(single_IC[is_combined_I])  # not of all images: an image's part depends on the others
+        for method, scores_IC in by_method.items():
+            gains_I = image_parts(scores_IC[is_combined_I]) - single_I
+            gains[method] = contrast_of_images(gains_I, groups[is_combined_I])
     words = dict(zip(gains, verdicts(list(gains.values()), about=OF_MEMBERS), strict=True))
     return {
         method: {
-            "score": vars(interval(means_I, groups)),
+            "score": vars(interval(image_parts(scores_IC), groups)),
             "gain": vars(gains[method].interval) if gains else None,
             "verdict": words.get(method, ""),
         }
-        for method, means_I in means.items()
+        for method, scores_IC in by_method.items()
     }
 
 

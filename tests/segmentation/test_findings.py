@@ -79,6 +79,21 @@ def test_images_of_one_held_out_member_tell_nothing_about_combining():
     assert "gain over" not in text
 
 
+def test_classes_of_images_that_one_member_predicts_have_no_part_in_the_gain():
+    competition = load_competition("demo")
+    competition = replace(competition, score="present_dice", submitted=competition.class_names[1:3])
+    ids, is_combined = [f"i{number}" for number in range(NUM_IMAGES)], np.arange(NUM_IMAGES) < 6
+    rows = pd.DataFrame({"id": ids, "sequence": ids})
+    single_IC = np.full((NUM_IMAGES, NUM_CLASSES), 0.5)
+    single_IC[is_combined, 2], single_IC[~is_combined, 1] = np.nan, np.nan  # one class each
+    held_out = {one: [0, 1] if is_two else [0] for one, is_two in zip(ids, is_combined, strict=True)}
+    own = [np.stack([single_C] * len(held_out[one])) for one, single_C in zip(ids, single_IC, strict=True)]
+    by_method = {"AP": single_IC + 0.1 * is_combined[:, None]}
+    found = findings(rows, held_out, by_method, own, competition, 2)
+    assert found["methods"]["AP"]["score"]["mean"] == pytest.approx(0.55)
+    assert found["methods"]["AP"]["gain"]["mean"] == pytest.approx(0.1)
+
+
 def test_where_no_image_has_the_score_that_is_said():
     with pytest.raises(UserError, match=r"^Dice where present has no value: no out-of-fold image shows a scored class"):
         measured("present_dice", np.zeros(NUM_IMAGES, bool))
