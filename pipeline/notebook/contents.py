@@ -17,6 +17,7 @@ from pipeline.notebook.session import files_below
 from pipeline.notebook.subject import Subject
 from pipeline.notebook.wheels import wheels_for_kaggle
 from pipeline.paths import Folders, shown
+from pipeline.report.read import is_run
 from pipeline.training.encoder_names import download_name
 from pipeline.training.hub import is_of_hub
 from pipeline.training.inputs import find_encoder_weights
@@ -55,7 +56,7 @@ def parts_of(subject: Subject, folder: Path, has_internet: bool, wheels: Path | 
     _refuse_absent_runs(subject, others)
     for name in others:
         paths = subject.folders.run(name)
-        if not paths.folder.is_dir():
+        if paths.folder.parent != subject.folders.runs or not is_run(paths.folder):
             raise UserError(f"--with {name}: there is no such run in {shown(subject.folders.runs)}")
         parts["runs"] += [(path, path.relative_to(subject.folders.runs)) for path in files_below(paths.folder)]
     return parts

@@ -86,6 +86,8 @@ def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, 
         (["demo", "--owner", "me", "--wheels", "nowhere"], "--wheels nowhere: there is no wheel"),
         (["demo", "--owner", "me", "--predict", "--internet"], r"demo is not ready .* type: \./run\.sh demo evaluate"),
         (["demo", "--owner", "me", "--internet", "--with", "gone"], "--with gone: there is no such run in "),
+        (["demo", "--owner", "me", "--internet", "--with", "../other"], "--with ../other: there is no such run in "),
+        (["demo", "--owner", "me", "--internet", "--with", "."], "--with .: there is no such run in "),
         (["ExpAAB", "--owner", "me", "--wheels", "WHEELS"], r"the weights of efficientnet-b3 .* \./run\.sh download"),
         (["ExpAAX", "--owner", "me"], "there is no config or study 'ExpAAX'; did you mean "),
         (["demo_losess", "--owner", "me"], "there is no config or study 'demo_losess'; did you mean demo_losses "),
@@ -105,6 +107,10 @@ def test_what_cannot_be_made_is_refused_with_what_to_type(words, message, wheels
     monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    runs = Folders.from_environment().runs
+    for folder in (runs, runs.parent / "other"):
+        folder.mkdir()
+    (runs.parent / "other" / "config.yaml").write_text("{}")
     assert main(["kaggle", *(wheels if word == "WHEELS" else word for word in words)]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error, re.DOTALL), error
