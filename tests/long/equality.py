@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from pipeline.paths import HISTORY, LAST, STEPS
@@ -77,7 +78,7 @@ def compare(one: Path, two: Path) -> Difference:
 
     def largest(name: str, column: str) -> float:
         pairs = zip(columns(one, name, column), columns(two, name, column), strict=True)
-        return max(abs(first - second) for first, second in pairs)
+        return float(np.max([abs(first - second) for first, second in pairs]))  # NaN where one is
 
     first, second, steps = weights(one), weights(two), [columns(folder, STEPS, "loss") for folder in (one, two)]
     return Difference(
@@ -126,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"| {what} | {found.first:.1e} | {found.loss:.1e} | {found.weights:.1e} | {found.dice:.1e} |",
                 flush=True,
             )
-            if not extra and (found.first > FIRST_TOLERANCE or found.dice > DICE_TOLERANCE):
+            if not extra and not (found.first <= FIRST_TOLERANCE and found.dice <= DICE_TOLERANCE):
                 too_large.append(mix)
     print(f"after {found.steps} steps; the largest weight is {found.weight:.2g}")
     print(f"too large: {', '.join(too_large) or 'none'}")

@@ -65,7 +65,7 @@ def compare(name: str, encoder_name: str, folder: Path) -> Found:
         differences.append(float(np.abs(found - wanted).max()))
         logits.append(float(np.abs(wanted).max()))
     sizes = "any" if fixed is None else f"{fixed[1]} x {fixed[0]}"
-    return Found(sizes, max(differences), max(logits))
+    return Found(sizes, float(np.max(differences)), max(logits))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
             f"{share:.0e}",
         ]
         print(f"| {' | '.join(cells)} |", flush=True)
-        too_large += [pair] if found.difference > TOLERANCE * max(1, found.largest) else []
+        too_large += [pair] if not found.difference <= TOLERANCE * max(1, found.largest) else []
     print(f"above {TOLERANCE}: {', '.join(too_large) or 'none'}")
     return 1 if too_large else 0
 
