@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import math
 import os
 import sys
 import warnings
@@ -147,10 +148,15 @@ def _difference(network: Exported, path: Path, shapes: list[tuple[int, int, int]
 def difference_of(found: Tensor, wanted: Tensor) -> float:
     """Returns the largest difference between two tensors, as a share of the largest value, or of 1 if that is larger.
 
+    Infinite where a value is not a number, which is neither above nor below any limit.
+
     >>> difference_of(torch.tensor([0.0, 3.0]), torch.tensor([0.0, 4.0]))
     0.25
+    >>> difference_of(torch.tensor([0.0, torch.nan]), torch.tensor([0.0, 4.0]))
+    inf
     """
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+    share = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+    return math.inf if math.isnan(share) else share
 
 
 def _image(network: Exported, shape: tuple[int, int, int]) -> Tensor:
