@@ -172,17 +172,29 @@ def quiet() -> Iterator[None]:
 
     Torch's C++ code prints the graph of a failed export without `sys.stdout`, so the descriptor is redirected, too.
     """
-    level, output = logging.root.manager.disable, os.dup(STDOUT)
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    try:
+        with _nothing_from_cpp(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
+def _nothing_from_cpp() -> Iterator[None]:
+    """Redirects the descriptor of the standard output."""
+    if sys.stdout is None:  # it was closed when this process began, so that the descriptor may be that of any file
+        yield
+        return
+    output = os.dup(STDOUT)
     sys.stdout.flush()
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), STDOUT)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         ctypes.CDLL(None).fflush(None)  # what C++ still holds goes nowhere, too
         os.dup2(output, STDOUT)
         os.close(output)
-        logging.disable(level)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -109,3 +111,12 @@ def test_a_file_with_other_logits_is_not_kept(tmp_path, monkeypatch, factor, sha
 def test_an_ensemble_is_refused_by_the_names_of_its_members(capsys):
     assert main(["export", "DemoEns"]) == 2
     assert "DemoEns is an ensemble" in (error := capsys.readouterr().err) and "DemoAAA, DemoAAB" in error
+
+
+def test_without_a_standard_output_no_other_file_is_taken_for_it(project, tmp_path):
+    code = "import sys; from pipeline.training.onnx_file import quiet; file = open(sys.argv[1], 'w')\n"
+    code += "with quiet():\n    print('lost'); print(file.fileno(), file=file, flush=True)"
+    command = 'exec "$@" >&-'
+    words = ["sh", "-c", command, "sh", sys.executable, "-c", code, str(tmp_path / "written")]
+    subprocess.run(words, cwd=project, check=True)
+    assert (tmp_path / "written").read_text() == "1\n"
