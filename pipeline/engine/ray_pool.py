@@ -143,7 +143,7 @@ def check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not (host and colon):
         raise UserError(f"expected ray:HOST:PORT, for example ray:10.0.0.1:{RAY_PORT}{f'; {near}' if near else ''}")
-    if not (port.isdigit() and 0 < int(port) < 2**16):
+    if not (port.isdecimal() and 0 < int(port) < 2**16):
         raise UserError(f"found port {port!r}, expected a number from 1 to 65535; the usual one is {RAY_PORT}")
 
 
@@ -158,7 +158,7 @@ def check_answers(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a name that no host can have
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"no Ray cluster answers at {address}: {reason}. Start one: .venv/bin/ray start --head --port={RAY_PORT}, "

@@ -56,6 +56,7 @@ def test_a_cluster_is_named_with_what_it_needs(installed, text, where):
         ("slurm:partition=", "found 'partition=', expected slurm:KEY=VALUE"),
         ("ray:10.0.0.1", "expected ray:HOST:PORT, for example ray:10.0.0.1:6379"),
         ("ray:Auto", "for example ray:10.0.0.1:6379; did you mean auto?"),
+        ("ray:10.0.0.1:²", "found port '²', expected a number from 1 to 65535"),
         ("ray:10.0.0.1:port", "found port 'port', expected a number from 1 to 65535; the usual one is 6379"),
         ("ray:10.0.0.1:66379", "found port '66379'"),
     ],
@@ -74,6 +75,8 @@ def test_an_address_at_which_nothing_answers_is_refused_at_once():
             check_answers(address)
         free.listen()
         check_answers(address)
+    with pytest.raises(UserError, match="label too long"):
+        check_answers(f"{'a' * 70}:6379")
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
