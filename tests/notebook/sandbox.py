@@ -6,17 +6,20 @@ the root folder is a new one in which the real folders are mounted, except /tmp 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -179,3 +182,45 @@ def _mount(*words: object) -> None:
 
 if __name__ == "__main__":
     _enter(json.loads(sys.argv[1]))
+
+
+def end_when(log: Path, word: str, command: bytes, is_over: threading.Event) -> None:
+    """Asks a command that a session of this process runs to end, once its log has a word: as a machine does that is
+    shut down.
+
+    Args:
+        command: how its command line begins behind Python's, a zero byte behind each word.
+        is_over: ends the waiting.
+    """
+    while not is_over.wait(0.1):
+        if log.is_file() and word in log.read_text():
+            begun = (process for process in _descendants(os.getpid()) if command in _command_line(process))
+            os.kill(next(begun), signal.SIGTERM)  # its workers come behind it
+            return
+
+
+@contextlib.contextmanager
+def ended_when(log: Path, word: str, command: bytes) -> Iterator[None]:
+    """Does so while a session runs."""
+    is_over = threading.Event()
+    watch = threading.Thread(target=end_when, args=(log, word, command, is_over))
+    watch.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watch.join()
+
+
+def _descendants(process: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob(f"{process}/task/*/children"):
+        with contextlib.suppress(OSError):  # it has just ended
+            found += map(int, path.read_text().split())
+    return [*found, *(below for child in found for below in _descendants(child))]
+
+
+def _command_line(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -16,10 +17,9 @@ import pytest
 
 from pipeline.config import load as load_module
 from pipeline.config.load import load
-from pipeline.engine.chain import stage_seconds
 from tests.experiments import write_ensemble, write_members
-from tests.notebook.sandbox import LACKING, can_enter, make_image, printed, run_notebook, write_wheels
-from tests.tiny import draw, overrides, run_of, run_paths, run_stages, tiny, write_competition
+from tests.notebook.sandbox import LACKING, can_enter, ended_when, make_image, printed, run_notebook, write_wheels
+from tests.tiny import draw, overrides, run_paths, run_stages, tiny, write_competition
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not can_enter(), reason="needs namespaces of Linux (unshare) for a machine like Kaggle's"),
 ]
 TOO_OLD = "matplotlib"  # of which Kaggle's image has had a version older than ours
-CHANGES = ("SOLVER.NUM_EPOCHS=60", "SOLVER.PATIENCE=60", "SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")
+CHANGES = ("SOLVER.NUM_EPOCHS=20", "SOLVER.PATIENCE=20", "SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")
 
 
 @pytest.fixture(scope="module")
@@ -49,44 +49,28 @@ def typed(data: Path) -> list[str]:
     return [word for word in overrides(data, *CHANGES) if not word.startswith("DATASETS.DIRECTORY")]
 
 
-def run_sessions(words: list[str], inputs: dict[str, Path], kernel: Path, folder: Path, limit_s: float) -> list[str]:
-    """Runs a notebook until its training is finished; returns what each session printed, the last one in `last`.
-
-    A session after another gets a little longer, so that a limit which is too short even for a beginning is none.
-    """
-    texts: list[str] = []
-    inputs = dict(inputs)
-    while not texts or "The session's time is used up" in texts[-1]:
-        assert len(texts) < 8, texts
-        limit = f"{limit_s * 1.2 ** len(texts):.0f}s"
-        type_command("demo", *words, *(["--continue"] if texts else []), "--time-limit", limit)
-        session, image = folder / f"session{len(texts)}", make_image(folder / f"image{len(texts)}")
-        texts.append(printed(run_notebook(kernel / f"{kernel.parent.name}.ipynb", inputs, session, image)))
-        inputs[f"notebooks/somebody/{kernel.parent.name}"] = session / "working"
-    session.rename(folder / "last")
-    return texts
-
-
-def test_a_training_that_sessions_cut_is_finished_by_the_next_with_the_same_submission(
+def test_a_training_that_a_session_leaves_is_finished_by_the_next_with_the_same_submission(
     tmp_path, wheels, without_drawing
 ):
     data = write_competition(tmp_path / "demo")
     loaded = tiny(data, *CHANGES)
     paths, _ = run_stages(loaded)
-    seconds = stage_seconds(run_of(loaded).stages, paths)
     folder = Path(os.environ["RUNS_DIR"]) / "notebooks" / f"{loaded.run}-train".lower()
-    slug, words = folder.name, [*typed(data), "--data", "somebody/demo", "--wheels", str(wheels)]
+    slug, words = folder.name, ["demo", *typed(data), "--data", "somebody/demo", "--wheels", str(wheels)]
     inputs = {"datasets/somebody/demo": data, f"datasets/somebody/{slug}-files": folder / "dataset"}
-    # Where a session is cut depends on how fast the machine is: shorter until it is in training.
-    for limit_s in (0.4 * seconds["train"] + 25, 0.3 * seconds["train"] + 14, 0.2 * seconds["train"] + 8):
-        tried = tmp_path / f"within_{limit_s:.0f}s"
-        texts = run_sessions(words, inputs, folder / "kernel", tried, limit_s)
-        if any("resuming at epoch" in text for text in texts):
-            break
-    assert any("resuming at epoch" in text for text in texts) and "The run is finished." in texts[-1]
-    assert "Continues from /kaggle/input/notebooks" in texts[1]
-    assert not (tried / "session0/working/submission.csv").exists()
-    assert (tried / "last/working/submission.csv").read_bytes() == paths.submission(".csv").read_bytes()
+
+    def session(name: str, inputs: Mapping[str, Path], *more: str) -> tuple[str, Path]:
+        type_command(*words, *more)
+        notebook, image = folder / "kernel" / f"{slug}.ipynb", make_image(tmp_path / f"image-{name}")
+        return printed(run_notebook(notebook, inputs, tmp_path / name, image)), tmp_path / name / "working"
+
+    with ended_when(tmp_path / "first" / "working" / f"{slug}.log", "epoch   5/", b"pipeline\0demo\0"):
+        first, left = session("first", inputs)
+    assert "push it again" in first and not (left / "submission.csv").exists()
+    last, working = session("last", {**inputs, f"notebooks/somebody/{slug}": left}, "--continue")
+    assert "Continues from /kaggle/input/notebooks" in last and "resuming at epoch" in last
+    assert "The run is finished." in last
+    assert (working / "submission.csv").read_bytes() == paths.submission(".csv").read_bytes()
     facts = json.loads((folder / "kernel/kernel-metadata.json").read_text())
     assert facts["kernel_sources"] == [f"somebody/{slug}"] and facts["enable_internet"] is False
 

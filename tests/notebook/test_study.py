@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,13 +18,13 @@ import yaml
 from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.paths import BEST, LAST, STUDIES, Folders
-from tests.notebook.sandbox import PROJECT, can_enter, make_image, printed, run_notebook, write_wheels
+from tests.notebook.sandbox import PROJECT, can_enter, ended_when, make_image, printed, run_notebook, write_wheels
 from tests.submission.loopback import kaggle_at
 from tests.tiny import write_competition, write_tiny_study
 
 SLUG = "mine-study"
 SHORT, LONG = "short", "long"
-SETTINGS = f"{{{SHORT}: [SOLVER.NUM_EPOCHS=1], {LONG}: [SOLVER.NUM_EPOCHS=30, SOLVER.PATIENCE=30]}}"
+SETTINGS = f"{{{SHORT}: [SOLVER.NUM_EPOCHS=1], {LONG}: [SOLVER.NUM_EPOCHS=20, SOLVER.PATIENCE=20]}}"
 
 
 def write_project(copy: Path, data: Path) -> None:
@@ -51,30 +48,6 @@ def type_here(copy: Path, *words: str, **environment: str) -> str:
     result = subprocess.run(command, cwd=copy, **own)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
-
-
-def end_when(is_time: Callable[[], bool], is_over: threading.Event) -> None:
-    """Asks the study that a session of this process runs to end, at a moment: as a machine does that is shut down."""
-    while not is_over.wait(0.1):
-        if is_time():
-            os.kill(next(filter(is_study, descendants(os.getpid()))), signal.SIGTERM)  # its workers come behind it
-            return
-
-
-def descendants(process: int) -> list[int]:
-    """Returns the processes below one."""
-    found = []
-    for path in Path("/proc").glob(f"{process}/task/*/children"):
-        with contextlib.suppress(OSError):  # it has just ended
-            found += map(int, path.read_text().split())
-    return [*found, *(below for child in found for below in descendants(child))]
-
-
-def is_study(process: int) -> bool:
-    """Returns whether a process is the command `study`, or a copy of it."""
-    with contextlib.suppress(OSError):
-        return b"pipeline\0study\0mine\0--time-limit\0" in Path(f"/proc/{process}/cmdline").read_bytes()
-    return False
 
 
 def weights_of(runs: Path) -> dict[str, bytes]:
@@ -112,15 +85,9 @@ def test_a_study_that_a_session_leaves_is_finished_by_the_next_with_the_same_wei
         executed = run_notebook(folder / "kernel" / f"{SLUG}.ipynb", inputs, tmp_path / name, image)
         return printed(executed), tmp_path / name / "working"
 
-    is_over, log = threading.Event(), tmp_path / "first" / "working" / f"{SLUG}.log"
-    finished = f"{SHORT}, split 0, seed 0: evaluate  done"
-    watch = threading.Thread(target=end_when, args=(lambda: log.is_file() and finished in log.read_text(), is_over))
-    watch.start()
-    try:
+    log, finished = tmp_path / "first" / "working" / f"{SLUG}.log", f"{SHORT}, split 0, seed 0: evaluate  done"
+    with ended_when(log, finished, b"pipeline\0study\0mine\0--time-limit\0"):
         first, left = session("first", inputs)
-    finally:
-        is_over.set()
-        watch.join()
     assert finished in first and "on GPU 1" in first and "push it again" in first
     with tarfile.open(left / f"{SLUG}-runs.pack") as pack:
         checkpoints = Counter(Path(name).name for name in pack.getnames() if name.endswith(".ckpt"))

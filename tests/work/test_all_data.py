@@ -13,8 +13,9 @@ from pipeline.config.members import load_members
 from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, DECODE, HISTORY, LAST, METRICS, REPORT, SPLIT, SUBMISSION, SWEEP_FACTS, Folders
-from pipeline.report.compare import compare_runs, read_scores
+from pipeline.report.compare import compare_runs
 from pipeline.report.read import read_columns
+from pipeline.report.shakeup import read_scores
 from pipeline.report.table import experiment_table
 from pipeline.stages import STAGES
 from pipeline.training.all_data import epochs_to_best, settled_plan
