@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -16,12 +15,8 @@ from pipeline.engine.clusters import Where, check_locks, parse_where
 from pipeline.engine.ray_pool import check_answers
 from pipeline.errors import UserError
 from pipeline.paths import Folders
+from tests.engine.slurm_jobs import needs_submitit
 from tests.tiny import write_tiny_study
-
-needs_submitit = pytest.mark.skipif(
-    importlib.util.find_spec("submitit") is None,
-    reason="needs the optional package submitit; ./run.sh test installs it",
-)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,11 +17,8 @@ from pipeline.engine.lock_token import LockToken, unseen_lock
 from pipeline.engine.slurm_pool import SlurmPool
 from pipeline.errors import UserError
 from pipeline.paths import Folders
+from tests.engine.slurm_jobs import needs_submitit
 
-needs_submitit = pytest.mark.skipif(
-    importlib.util.find_spec("submitit") is None,
-    reason="needs the optional package submitit; ./run.sh test installs it",
-)
 CODE = "import sys; from pathlib import Path; from pipeline.engine.lock_token import unseen_lock;"
 CODE += "print(unseen_lock(Path(sys.argv[1]), 2))"
 

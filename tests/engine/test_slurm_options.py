@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
@@ -14,11 +13,7 @@ from pipeline.engine.slurm_options import KNOWN, OURS, job_parameters, options_h
 from pipeline.engine.slurm_pool import SlurmPool
 from pipeline.errors import UserError
 from pipeline.paths import Folders
-
-needs_submitit = pytest.mark.skipif(
-    importlib.util.find_spec("submitit") is None,
-    reason="needs the optional package submitit; ./run.sh test installs it",
-)
+from tests.engine.slurm_jobs import needs_submitit
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +114,8 @@ def test_a_known_option_without_one_letter_is_never_passed_on(option, data):
     ],
 )
 def test_submitit_writes_every_option_into_its_job(tmp_path, monkeypatch, detail):
-    submitit = pytest.importorskip("submitit")
+    import submitit
+
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 1))
     executor = submitit.AutoExecutor(folder=tmp_path / "%j", cluster="slurm")
     parameters = job_parameters(slurm_settings(detail), 3, 1, minutes := 90)
