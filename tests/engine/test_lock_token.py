@@ -16,7 +16,7 @@ import pytest
 from pipeline.engine.lock_token import LockToken, unseen_lock
 from pipeline.engine.slurm_pool import SlurmPool
 from pipeline.errors import UserError
-from pipeline.paths import Folders
+from pipeline.paths import Folders, shown
 from tests.engine.slurm_jobs import needs_submitit
 
 CODE = "import sys; from pathlib import Path; from pipeline.engine.lock_token import unseen_lock;"
@@ -53,7 +53,7 @@ def test_a_lock_that_does_not_reach_another_process_is_found(project, tmp_path, 
     monkeypatch.setattr(fcntl, "lockf", without_locks)
     with LockToken(tmp_path / "slurm") as token:
         found = result(look(project, token.path), token)
-    assert f"does not see locks of other machines in RUNS_DIR, {tmp_path}, so two machines could" in found
+    assert f"does not see locks of other machines in RUNS_DIR, {shown(tmp_path)}, so two machines could" in found
 
 
 def test_a_lock_of_a_holder_that_was_killed_says_nothing(project, tmp_path):
