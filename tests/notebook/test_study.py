@@ -24,7 +24,7 @@ from tests.tiny import write_competition, write_tiny_study
 
 SLUG = "mine-study"
 SHORT, LONG = "short", "long"
-SETTINGS = f"{{{SHORT}: [SOLVER.NUM_EPOCHS=1], {LONG}: [SOLVER.NUM_EPOCHS=20, SOLVER.PATIENCE=20]}}"
+SETTINGS = f"{{{SHORT}: [SOLVER.NUM_EPOCHS=1], {LONG}: [SOLVER.NUM_EPOCHS=10, SOLVER.PATIENCE=10]}}"
 
 
 def write_project(copy: Path, data: Path) -> None:
