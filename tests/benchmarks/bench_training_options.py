@@ -1,13 +1,14 @@
-"""What a training step costs with each option of the study dubai_options, as a ratio to the step of its reference.
+"""What a training step costs with each option of a study, as a ratio to the step of the study's reference.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_training_options [steps] [rare]
+    ... --study demo_options steps                     the options of another study than dubai_options
 
 Every setting of the study that changes the loss, the network or the solver, with its network, optimizer and batch size,
 on one batch of noise with labels of blobs: the step as `train` does it, with the scores of its samples. Then sampling
 of rare classes: batches of an epoch, and the search for the shares, against samples that come once each.
 
 Steps of all settings alternate, each after one step of the reference; processor time is measured. `--scale` is
-INPUT_SCALE, by default 1; the study has 0.25.
+INPUT_SCALE, by default 1; dubai_options has 0.25, demo_options 0.5.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from tests.benchmarks.bench_augment_options import PLAIN, rules_of
 from tests.benchmarks.street_images import CLASSES, write_competition
 from tests.data.catalogs import IndexMasks, plain_images
 
-STUDY, NUM_ROUNDS, BLOB_PX = "dubai_options", 9, 16
+NUM_ROUNDS, BLOB_PX = 9, 16
 SMALL_LR = 1e-4  # labels are noise, so with a large rate the weights would diverge
 PARTS = ("steps", "rare")
 OF_A_STEP = ("LOSS_FN.", "MODEL.", "SOLVER.")  # keys that change a step, or nothing that is measured here
 NUM_IMAGES, RARE_RATE, IMAGE_SIZES = 24, 0.3, ((1280, 720),)
 
 
-def settings_of(scale: float) -> dict[str, Loaded]:
-    """Returns the reference of the study, then its settings that change a training step."""
-    study, trainings = load_study(STUDY)
+def settings_of(name: str, scale: float) -> dict[str, Loaded]:
+    """Returns the reference of a study, then its settings that change a training step."""
+    study, trainings = load_study(name)
     chosen = {}
     for training in trainings:
         is_step = all(text.startswith(OF_A_STEP) for text in study.settings[training.setting])
@@ -89,9 +90,9 @@ def seconds_of(function: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def time_steps(scale: float) -> None:
+def time_steps(study: str, scale: float) -> None:
     """Prints the time of a step with each setting, and the median of its ratios to the reference's step before it."""
-    settings = settings_of(scale)
+    settings = settings_of(study, scale)
     plain, *others = settings
     steps = {name: step_of(loaded) for name, loaded in settings.items()}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in others}
@@ -103,7 +104,7 @@ def time_steps(scale: float) -> None:
     before = [first for pairs in seconds.values() for first, _ in pairs]
     solver, tile = settings[plain].config.dataloaders.train, settings[plain].config.datasets.augmentation.tile
     shape = f"{solver.batch_size} x {tile.width}x{tile.height} at {scale:g} of the size"
-    print(f"\na training step of {STUDY}, {shape}: {plain} {1e3 * statistics.median(before):.0f} ms")
+    print(f"\na training step of {study}, {shape}: {plain} {1e3 * statistics.median(before):.0f} ms")
     for name, pairs in seconds.items():
         ratio = statistics.median(own / first for first, own in pairs)
         print(f"  {name:40s} {1e3 * statistics.median(own for _, own in pairs):9.1f} ms  x{ratio:.2f}")
@@ -138,13 +139,14 @@ def time_rare_classes() -> None:
 def main() -> None:
     """Prints the parts that are named on the command line, or both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="dubai_options")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("parts", nargs="*", default=PARTS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     start_worker()
     if "steps" in chosen.parts:
-        time_steps(chosen.scale)
+        time_steps(chosen.study, chosen.scale)
     if "rare" in chosen.parts:
         time_rare_classes()
 
