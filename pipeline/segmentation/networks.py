@@ -134,7 +134,8 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
         return found
     who = model.name if is_own else f"{model.name} with encoder {model.encoder.name}"
     at = f" at {wanted[1]}x{wanted[0]}" if wanted else ""
-    remedy = "correct the file" if is_own else _remedy(model, make, (num_channels, num_outputs), wanted)
+    of_own = "correct the file or MODEL.OPTIONS" if model.options else "correct the file"
+    remedy = of_own if is_own else _remedy(model, make, (num_channels, num_outputs), wanted)
     raise UserError(f"MODEL: {who} does not run{at}: {found.reason}; {remedy}")
 
 

@@ -66,7 +66,7 @@ def find_build(
         is_given: whether the network is to see this size and no other.
         is_own_code: runs on the CPU, since the user's code need not know of the meta device, and takes no arguments.
     """
-    trial = Trial(make, shape, "cpu" if is_own_code else "meta")
+    trial = Trial(make, shape, "cpu" if is_own_code else "meta", is_own_code)
     first = ""
     if not (is_given and wanted):
         for arguments in ANY_SIZE_OPTIONS[:1] if is_own_code else ANY_SIZE_OPTIONS:
@@ -114,8 +114,8 @@ def other_sizes(make: Make, shape: Size, wanted: Size | None) -> list[Size]:
 class Trial:
     """Builds networks and runs them, each once for the same arguments."""
 
-    def __init__(self, make: Make, shape: Size, device: str) -> None:
-        self.make, self.shape, self.device = make, shape, device
+    def __init__(self, make: Make, shape: Size, device: str, is_own_code: bool = False) -> None:
+        self.make, self.shape, self.device, self.is_own_code = make, shape, device, is_own_code
         self.built: dict[str, nn.Module | str] = {}
 
     def why_not(self, arguments: dict[str, Any], sizes: Sequence[Size]) -> str | None:
@@ -125,19 +125,29 @@ class Trial:
             return network
         device = next((param.device.type for param in network.parameters()), "cpu")
         for height, width in sizes:
-            try:
-                with torch.device(device), torch.no_grad():
-                    found = network(torch.zeros(2, self.shape[0], height, width))
-            except Exception as error:  # whatever a library raises at a size that it does not take
-                if device == "meta" and "meta" in str(error):
-                    return Trial(self.make, self.shape, "cpu").why_not(arguments, sizes)
-                return reason_of(error)
-            logits = found[0] if isinstance(found, tuple) else found
-            expected = (2, self.shape[1], height, width)
-            if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
-                shown = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-                return f"it maps (2, {self.shape[0]}, {height}, {width}) to {shown}, not to {expected}"
+            # The user's own may return something else while it trains, as networks with several losses do.
+            for is_training in (False, True) if self.is_own_code else (False,):
+                try:
+                    with torch.device(device), torch.no_grad(), torch.random.fork_rng(devices=[]):
+                        found = network.train(is_training)(torch.zeros(2, self.shape[0], height, width))
+                except Exception as error:  # whatever a library raises at a size that it does not take
+                    if device == "meta" and "meta" in str(error):
+                        return Trial(self.make, self.shape, "cpu").why_not(arguments, sizes)
+                    return reason_of(error)
+                has_aux = isinstance(found, tuple) and not self.is_own_code
+                if reason := self._why_no_logits(found[0] if has_aux else found, (height, width)):
+                    return f"{reason}, in training mode" if is_training else reason
         return None
+
+    def _why_no_logits(self, found: Any, size: Size) -> str | None:
+        """Returns why an output is not the logits of two images of a size, or None."""
+        start = f"it maps (2, {self.shape[0]}, {size[0]}, {size[1]}) to"
+        expected = (2, self.shape[1], *size)
+        if not isinstance(found, torch.Tensor):
+            return f"{start} a {type(found).__name__}, not to {expected}"
+        if tuple(found.shape) != expected:
+            return f"{start} {tuple(found.shape)}, not to {expected}"
+        return None if found.is_floating_point() else f"{start} {found.dtype}, not to a floating-point number format"
 
     def why_not_larger(self, arguments: dict[str, Any], multiple: int) -> str | None:
         """Returns why an encoder that is made for one size fails at a larger one, with real numbers, or None."""
@@ -187,6 +197,8 @@ class Trial:
                 network = self.make(**arguments)
             if not isinstance(network, nn.Module):
                 return f"it is {type(network).__name__}, no network"
+            if not any(weight.requires_grad for weight in network.parameters()):
+                return "it has no weights that can be trained"
             return network.eval().to(device)  # the library makes the first convolution of other channels on the CPU
         except UserError:
             raise

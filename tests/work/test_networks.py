@@ -52,6 +52,31 @@ def build(in_channels, classes, width=4):
 
 def halves(in_channels, classes):
     return nn.Sequential(nn.Conv2d(in_channels, classes, 2, stride=2))
+
+class Pair(Network):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+def pair(in_channels, classes):
+    return Pair(in_channels, classes, 4)
+
+class Always(Network):
+    def forward(self, x):
+        return super().forward(x), x
+
+def always_pair(in_channels, classes):
+    return Always(in_channels, classes, 4)
+
+class Numbers(Network):
+    def forward(self, x):
+        return super().forward(x).long()
+
+def numbers(in_channels, classes):
+    return Numbers(in_channels, classes, 4)
+
+def frozen(in_channels, classes):
+    return Network(in_channels, classes, 4).requires_grad_(False)
 """
 
 
@@ -122,7 +147,11 @@ def test_a_network_of_ones_own_goes_through_the_chain_and_an_edit_trains_anew(wo
         ),
         (("MODEL.NAME=my_network.py:bild",), True, r"configs/my_network\.py has no function bild"),
         (("MODEL.NAME=other.py:build",), True, r"there is no file other\.py in configs/"),
-        (("MODEL.OPTIONS.DEPTH=3",), True, r"unexpected keyword argument 'depth'.*correct the file"),
+        (("MODEL.NAME=my_network.py:always_pair",), True, r"to a tuple, not to \(2, 12, 224, 224\); correct the file"),
+        (("MODEL.NAME=my_network.py:pair",), True, r"to a tuple, not to .*, in training mode; correct the file"),
+        (("MODEL.NAME=my_network.py:numbers",), True, r"to torch\.int64, not to a floating-point number format"),
+        (("MODEL.NAME=my_network.py:frozen",), True, r"it has no weights that can be trained; correct the file"),
+        (("MODEL.OPTIONS.DEPTH=3",), True, r"unexpected keyword argument 'depth'.*correct the file or MODEL\.OPTIONS"),
         (("MODEL.AUX_WEIGHT=0.5",), True, r"MODEL\.AUX_WEIGHT: my_network\.py:build has no auxiliary head"),
     ],
 )
