@@ -179,8 +179,18 @@ def _difference(before: Course, old: Place, after: Course, new: Place, num_steps
         rates = [learning_rate(phase, place.phase_epoch * num + step, num) for phase, place in ((was, old), (now, new))]
         if rates[0] != rates[1]:
             found = next((text for name in RATE_FIELDS if (text := _change(name, was, now))), "LR")
-            return f"phase {now.name}: {found}, LR {rates[0]:.3g} -> {rates[1]:.3g} in step {step + 1}"
+            return f"phase {now.name}: {found}, LR {_apart(*rates)} in step {step + 1}"
     return None
+
+
+def _apart(old: float, new: float) -> str:
+    """Returns two different numbers with as many digits as show the difference, at least three.
+
+    >>> _apart(0.011, 0.0110021), _apart(0.0279, 0.0275)
+    ('0.011 -> 0.011002', '0.0279 -> 0.0275')
+    """
+    shown = ((f"{old:.{digits}g}", f"{new:.{digits}g}") for digits in range(3, 18))
+    return " -> ".join(next(pair for pair in shown if pair[0] != pair[1]))
 
 
 def _change(name: str, old: Phase, new: Phase) -> str | None:
