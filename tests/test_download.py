@@ -16,7 +16,6 @@ from pipeline.download import download, fetch, unpack
 from pipeline.errors import UserError
 from pipeline.paths import Folders
 from pipeline.segmentation.networks import build_network
-from pipeline.training import encoder as encoder_module
 from pipeline.training.encoder import load_encoder
 from pipeline.training.encoder_names import encoder_to_download
 from tests.damages import damaged
@@ -168,7 +167,7 @@ def test_weights_of_an_encoder_of_timm_are_written_as_a_run_finds_them(tmp_path,
     # Stands for the hub: timm builds the network with random weights where it would fetch pretrained ones.
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
-    monkeypatch.setattr(encoder_module, "_reaches", lambda address: True)
+    monkeypatch.setattr("pipeline.training.hub._reaches", lambda address: True)
     folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
     download(encoder, folders)
     state = load_file(tmp_path / "weights" / f"{encoder}-imagenet.safetensors")

@@ -6,14 +6,11 @@ In: images (B, H, W, C). Out: what an encoder expects, float32 (B, C, H, W).
 from __future__ import annotations
 
 import functools
-import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-import huggingface_hub as hub
 import segmentation_models_pytorch as smp
 import timm
 import torch
@@ -25,7 +22,7 @@ from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.training.encoder_names import download_name, is_plain_transformer, name_to_build, published_weights
-from pipeline.training.hub import encoder_of_hub, is_of_hub, mean_std_of_hub
+from pipeline.training.hub import encoder_of_hub, is_of_hub, mean_std_of_hub, use_cache_without_network
 from pipeline.training.inputs import find_encoder_weights
 from pipeline.training.weights import read_safetensors, refuse_other_kinds
 
@@ -199,8 +196,7 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
         raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(known)}")
     is_remote = is_of_hub(encoder.name)
     name = encoder_of_hub(encoder, has_weights=True).name if is_remote else name_to_build(encoder)
-    # Without this the client tries again and again for some 24 s before it admits that there is no network.
-    hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
+    use_cache_without_network()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -221,12 +217,3 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {download_name(encoder)} writes that file."
         ) from None
-
-
-def _reaches(address: str) -> bool:
-    """Returns whether the host of a web address accepts a connection within two seconds."""
-    try:
-        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=2):
-            return True
-    except OSError:
-        return False

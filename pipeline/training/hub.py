@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
@@ -137,6 +139,22 @@ def mean_std_of_hub(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | 
     return tuple(map(tuple, pair)) if is_given and all(one > 0 for one in pair[1]) else None
 
 
+def use_cache_without_network() -> None:
+    """Lets the hub's client read its cache only where its host is out of reach; it would try again for some 24 s."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE or not _reaches(constants.ENDPOINT)
+
+
+def _reaches(address: str) -> bool:
+    """Returns whether the host of a web address accepts a connection within two seconds."""
+    try:
+        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
 def _cached(owner_and_name: str, revision: str | None, file: str) -> Path | None:
     import huggingface_hub
 
@@ -147,6 +165,7 @@ def _cached(owner_and_name: str, revision: str | None, file: str) -> Path | None
 def _fetched(owner_and_name: str, revision: str | None, file: str) -> Path:
     import huggingface_hub
 
+    use_cache_without_network()
     try:
         return Path(huggingface_hub.hf_hub_download(owner_and_name, file, revision=revision))
     except huggingface_hub.errors.EntryNotFoundError as error:

@@ -196,9 +196,12 @@ def _from_hub(name: str) -> Path:
     """
     import huggingface_hub as hub
 
+    from pipeline.training.hub import use_cache_without_network
+
     cached = hub.try_to_load_from_cache(name, PUBLISHED)
     if isinstance(cached, str):
         return Path(cached)
+    use_cache_without_network()
     try:
         return Path(hub.hf_hub_download(name, PUBLISHED))
     except Exception as error:  # the hub's client raises its own, requests' and the system's errors alike

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -141,8 +142,8 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path, encoder_state, da
 
 def test_without_internet_the_message_says_which_file_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nothing cached"))
-    monkeypatch.setattr(encoder_module.hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(encoder_module.hub.constants, "HF_HUB_CACHE", str(tmp_path / "nothing cached"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "nothing cached"))
     with pytest.raises(UserError) as caught:
         filled(Encoder("resnet34", "X", "imagenet"), (tmp_path / "a", tmp_path / "b"))
     message, looked_in = str(caught.value), f"{shown(tmp_path / 'a')}, {shown(tmp_path / 'b')}"

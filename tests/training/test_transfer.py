@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -137,6 +138,20 @@ def test_a_network_of_the_hub_that_is_out_of_reach_is_refused_with_what_to_do(wo
         ["sh", "-c", command], env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, check=False
     )
     assert b"LocalEntryNotFoundError" in offline.stderr  # it asks for the network, and there is nothing to ask here
+
+
+def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(workshop, monkeypatch):
+    def download(*names):
+        asked.append(huggingface_hub.constants.HF_HUB_OFFLINE)
+        raise OSError
+
+    asked: list[bool] = []
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("pipeline.training.hub._reaches", lambda address: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(UserError, match="somebody/network is not on this machine"):
+        started(workshop, "somebody/network", "fitting")
+    assert asked == [True]
 
 
 def test_a_part_of_nothing_is_refused(workshop):
