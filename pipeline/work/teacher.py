@@ -209,6 +209,10 @@ def unlabelled_rows(run: Run) -> pd.DataFrame:
     folder, is_extra = unlabelled_folder(run), run.loaded.config.pseudo.images != OF_TEST
     number_format = (read_json(run.paths / IMAGES) or {}).get("dtype")
     rows, problems = build_test_catalog(run.loaded.competition, folder, is_extra, number_format)
+    if is_extra and [problem.kind for problem in problems] == ["test folder empty"]:
+        raise UserError(
+            f"PSEUDO.IMAGES: {folder} has no images ({problems[0].found}); name a folder of images, or write test"
+        )
     if problems:
         raise UserError(f"PSEUDO.IMAGES: {folder} cannot be used as it is:\n{format_problems(problems)}")
     return rows

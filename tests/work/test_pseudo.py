@@ -146,6 +146,11 @@ def test_without_a_teacher_there_is_no_stage_and_nothing_is_said(teachers):
         ("TinyB", ("PSEUDO.AGREEMENT=1.0",), r"PSEUDO\.AGREEMENT: 1 compares members, but TinyB has only TinyB"),
         ("TinyEns", ("PSEUDO.CONFIDENCE=0.99",), r"PSEUDO\.CONFIDENCE 0\.99: none of 4 images has .* lower it"),
         ("TinyEns", ("PSEUDO.IMAGES=nowhere",), r"PSEUDO\.IMAGES: there is no folder nowhere"),
+        (
+            "TinyEns",
+            (f"PSEUDO.IMAGES={Path(__file__).parent}",),
+            r"^PSEUDO\.IMAGES: .*/work has no images \(.*\); name a folder of images, or write test$",
+        ),
         ("DemoAAA", ("DATASETS.SPLIT_INDEX=0",), r"DemoAAA is not trained yet; type:\n  ./run.sh DemoAAA train"),
     ],
 )
