@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
 }
 NAMES = tuple(SETTINGS)
 ALL = "all"
+ALONE = ("none", "fitted")  # no rules
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def parse_components(text: str, classes: Sequence[str], scored: Sequence[int]) -
 
     >>> [rule.text("Bird") for rule in parse_components("largest(Bird) + hysteresis(Bird, high=0.8)", ["Bird"], [0])]
     ['hysteresis(Bird, high=0.8, low=1)', 'largest(Bird)']
+    >>> parse_components("min_area(Bus, old, share=0.1)", ["Bus", "Bus, old"], [0])[0].class_index
+    1
     """
     rules: dict[tuple[str, int], ComponentRule] = {}
     for term in split_terms(text):
@@ -101,10 +104,15 @@ def _read_rules(term: str, classes: Sequence[str], scored: Sequence[int]) -> lis
     name, texts = split_term(term)
     if name not in SETTINGS:
         example = f"expected none, fitted, or rules such as min_area(CLASS, share=0.001), of {', '.join(NAMES)}"
-        raise Mismatch(did_you_mean(name, (*NAMES, "none", "fitted"), example))
-    if not texts or "=" in texts[0]:
+        if name in ALONE:
+            raise Mismatch(f"{name} stands alone; write DECODE.COMPONENTS: {name}, or rules only")
+        raise Mismatch(did_you_mean(name, (*NAMES, *ALONE), example))
+    # A class may have commas in its name.
+    of_class = (num for num in range(len(texts), 0, -1) if ", ".join(texts[:num]) in (*classes, ALL))
+    num = next(of_class, 1)
+    class_name, others = ", ".join(texts[:num]), texts[num:]
+    if class_name not in classes and (not class_name or "=" in class_name):
         raise Mismatch(f"{name} needs a class first, or {ALL}: {name}({', '.join(['CLASS', *texts])})")
-    class_name, *others = texts
     if class_name != ALL and class_name not in classes:
         hint = did_you_mean(class_name, (*classes, ALL), f"the classes are {', '.join(classes)}")
         raise Mismatch(f"there is no class {class_name!r}; {hint}")

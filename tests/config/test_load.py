@@ -289,6 +289,18 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
             "DATASETS.INPUT_SCALE: 0.2 is outside the allowed range (at least 0.25, at most 4)",
         ),
         (["DECODE.COMPONENTS=largest(Cra)"], "DECODE.COMPONENTS: cannot read 'largest(Cra)'; there is no class 'Cra'"),
+        (
+            ["DECODE.COMPONENTS=fitted + largest(Car)"],
+            "DECODE.COMPONENTS: cannot read 'fitted'; fitted stands alone; write DECODE.COMPONENTS:",
+        ),
+        (
+            ["DECODE.COMPONENTS=largest(high=1)"],
+            "DECODE.COMPONENTS: cannot read 'largest(high=1)'; largest needs a class first, or all: largest(CLASS",
+        ),
+        (
+            ["LOSS_FN.MIX=1 dice + -1 ce"],
+            "LOSS_FN.MIX: cannot read '-1 ce' in the loss mix '1 dice + -1 ce'; the weight '-1' is no number above 0",
+        ),
         (["DECODE.COMPONENTS=fited"], "DECODE.COMPONENTS: cannot read 'fited'; did you mean fitted?"),
         (["LOSS_FN.WEIGHTS=inverted"], "LOSS_FN.WEIGHTS: found 'inverted', expected"),
         (["SWEEP.END_LR=1e-5"], "SWEEP.END_LR: 1e-05 is not above SWEEP.START_LR 0.0001"),
