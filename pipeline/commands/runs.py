@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import shlex
@@ -219,7 +220,12 @@ def matching(name: str, runs: Path) -> list[str]:
         return [name]
     folders = sorted(path.name for path in runs.glob(name) if (path / CONFIG).is_file()) if "/" not in name else []
     if not folders:
-        raise UserError(f"no run matches {name!r} in {shown(runs)}; ./run.sh list shows the runs that there are")
+        from pipeline.config.load import names
+
+        remedy = "./run.sh list shows the runs that there are"
+        if configs := fnmatch.filter(sorted(names()), name):
+            remedy = f"it matches configs that can be run, such as ./run.sh {configs[0]}"
+        raise UserError(f"no run matches {name!r} in {shown(runs)}; {remedy}")
     return folders
 
 

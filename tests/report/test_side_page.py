@@ -233,6 +233,8 @@ def test_a_pattern_stands_for_the_runs_that_match_it(three_runs, quick_plots, ca
     assert "LOSS_FN.MIX" in capsys.readouterr().out
     assert main(["compare", "ExpB*", "--page"]) == 2
     assert "no run matches 'ExpB*'" in capsys.readouterr().err
+    assert main(["compare", "ExpC0*", "--page"]) == 2
+    assert "it matches configs that can be run, such as ./run.sh ExpC01" in capsys.readouterr().err
     assert main(["compare", f"{first[:-2]}*", "--page"]) == 2
     assert f"two or more runs (found {first})" in capsys.readouterr().err
 
