@@ -22,10 +22,11 @@ from pipeline.data.padding import Sizes
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.input_scale import with_input_scale
-from pipeline.segmentation.probe import Build, Make, Size, find_build, other_sizes
+from pipeline.segmentation.probe import SHAPES, Build, Make, Refusal, Size, Trial, find_build, other_sizes, reason_of
 from pipeline.segmentation.windows import windowed
 
 ANY_SIZE = Sizes()
+SMALL_PX = 128  # a side of which a network of stride 32 leaves fewer than four pixels
 _builds: dict[Any, Build] = {}  # what was found in this process
 
 
@@ -55,7 +56,9 @@ def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
     network = build_network(*_arguments_of(loaded))
     _check_sizes(loaded, network.sizes)
-    return with_input_scale(network, loaded.config.datasets.input_scale, network.sizes.multiple)
+    network = with_input_scale(network, loaded.config.datasets.input_scale, network.sizes.multiple)
+    _check_scaled_tiles(loaded, network)
+    return network
 
 
 def frame_sizes(loaded: Loaded) -> Sizes:
@@ -90,6 +93,30 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
         raise UserError(
             f"DATASETS.INPUT_SCALE: the network takes images of {width}x{height} only, so they cannot be resized; set 1"
         )
+
+
+def _check_scaled_tiles(loaded: Loaded, network: nn.Module) -> None:
+    """Refuses a scale at which tiles are too small for the poolings of a network.
+
+    Raises:
+        UserError: what the library says, and which keys make the frames larger.
+    """
+    datasets, tile = loaded.config.datasets, loaded.config.datasets.augmentation.tile
+    if not tile.enable or datasets.input_scale >= 1 or min(tile.height, tile.width) * datasets.input_scale >= SMALL_PX:
+        return
+    height, width = sizes_of(network).padded(tile.height, tile.width)
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, loaded.competition.num_channels, height, width))
+    except RuntimeError as error:
+        who = f"MODEL: {loaded.config.model.name} does not run with tiles of {tile.width}x{tile.height}"
+        raise UserError(
+            f"{who} at DATASETS.INPUT_SCALE {datasets.input_scale:g}: {reason_of(error)}; set larger "
+            "DATASETS.AUGMENTATION.TILE.WIDTH and HEIGHT, or INPUT_SCALE"
+        ) from None
+    finally:
+        network.train(was_training)
 
 
 def check_window(predict: Predict, sizes: Sizes) -> None:
@@ -130,6 +157,8 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
         raise UserError(f"MODEL.AUX_WEIGHT: {model.name} has no auxiliary head that the pipeline knows; set it to 0")
     make = functools.partial(make_network, model, num_outputs, num_channels, is_trusted)
     found = find_build(make, (num_channels, num_outputs), wanted, is_given, is_own)
+    if isinstance(found, Build) and model.options and not is_own:
+        found = _tried_really(make, (num_channels, num_outputs), found)
     if isinstance(found, Build):
         return found
     who = model.name if is_own else f"{model.name} with encoder {model.encoder.name}"
@@ -137,6 +166,15 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
     of_own = "correct the file or MODEL.OPTIONS" if model.options else "correct the file"
     remedy = of_own if is_own else _remedy(model, make, (num_channels, num_outputs), wanted)
     raise UserError(f"MODEL: {who} does not run{at}: {found.reason}; {remedy}")
+
+
+def _tried_really(make: Make, shape: tuple[int, int], found: Build) -> Build | Refusal:
+    """Returns what was found, or why the network fails with real numbers: some options have no effect on shapes."""
+    sizes = found.sizes
+    reason = Trial(make, shape, "cpu").why_not(
+        found.arguments, [sizes.fixed or tuple(side * sizes.multiple for side in SHAPES[0])]
+    )
+    return found if reason is None else Refusal(reason)
 
 
 def _remedy(model: Model, make: Make, shape: tuple[int, int], wanted: Size | None) -> str:

@@ -172,3 +172,24 @@ def test_tiles_of_another_size_than_the_given_one_are_refused(workshop):
     loaded = workshop.tiny("MODEL.ENCODER.IMAGE_SIZE=[64, 32]", *TILES[:2], "DATASETS.AUGMENTATION.TILE.HEIGHT=64")
     with pytest.raises(UserError, match=r"tiles of 32x64 do not fit a network of 64x32"):
         run_stages(loaded, "train")
+
+
+def test_scaled_tiles_that_are_too_small_for_the_poolings_are_refused_before_training(workshop):
+    tile = "DATASETS.AUGMENTATION.TILE"
+    tiles = (*TILES[:1], f"{tile}.WIDTH=128", f"{tile}.HEIGHT=128", f"{tile}.SETS=[[128, 128, 1, 1]]")
+    loaded = workshop.tiny("MODEL.NAME=PAN", "MODEL.ENCODER.NAME=resnet18", "DATASETS.INPUT_SCALE=0.25", *tiles)
+    words = (
+        r"PAN does not run with tiles of 128x128 at DATASETS\.INPUT_SCALE 0\.25: .*too small; set .*, or INPUT_SCALE"
+    )
+    with pytest.raises(UserError, match=words):
+        run_stages(loaded, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("DeepLabV2", "DECODER_ATROUS_RATES=[0, -6]"), ("MAnet", "DECODER_PAB_CHANNELS=0")],
+)
+def test_options_that_fail_with_real_numbers_alone_are_refused_before_training(workshop, name, option):
+    loaded = workshop.tiny(f"MODEL.NAME={name}", "MODEL.ENCODER.NAME=resnet18", f"MODEL.OPTIONS.{option}")
+    with pytest.raises(UserError, match=rf"MODEL: {name} with .*; change MODEL\.OPTIONS: it runs without them"):
+        run_stages(loaded, "train")
