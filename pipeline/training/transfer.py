@@ -149,7 +149,10 @@ def _lines(
     if carried_over:
         known = {name.casefold() for name in classes[0]}
         kept = [name for name in classes[1] if name.casefold() in known]
+        others = [name for name in classes[1] if name.casefold() not in known]
         lines.append(f"  classes that are carried over: {', '.join(kept) or 'none, as no name is the same'}")
+        if kept and others:
+            lines.append(f"  classes that are new: {', '.join(others)}")
     if unused := [name for name in state if name not in own]:
         lines.append(f"  not used: {_listed(unused)}")
     return lines

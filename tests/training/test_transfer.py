@@ -70,6 +70,7 @@ def test_classes_of_the_same_name_keep_their_part_of_the_last_layer(workshop, tm
             assert torch.equal(own[tensor][index], fresh[tensor][index] if source is None else source)
     kept = [name for name in names if name.casefold() in {other.casefold() for other in OTHERS}]
     assert len(kept) >= 2 and f"  classes that are carried over: {', '.join(kept)}" in lines
+    assert f"  classes that are new: {', '.join(name for name in names if name not in kept)}" in lines
 
 
 def test_a_last_layer_of_as_many_other_classes_is_not_taken(workshop, tmp_path):
