@@ -6,6 +6,7 @@ In: `configs/studies/NAME.yaml`. Out: `Study`, and the runs that answer it. Need
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -19,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.wording import is_below
 
 SPLIT, SEED = "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"
+UNSCORED = ("DECODE",)
 REFERENCE, WINNER = "reference", "winner"  # the settings that a search compares at its end
 FIRST_FRESH_SEED = 1000  # far from those that people type, and from the original's
 
@@ -100,13 +102,15 @@ def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
         found = f"SETTINGS and GRID define {len(settings) or 'no'} setting{'' if settings else 's'}"
         raise UserError(f"{where}: {found}; a study compares at least two; add more")
     _check_lists(study, origins)
-    trainings, first_with = [], {}
+    reference, trainings, first_with = next(iter(settings)), [], {}
     for split, seed, (setting, words) in itertools.product(study.splits, study.seeds, settings.items()):
         where = f"{origins.get(f'SETTINGS.{setting}', tree.origin)}: setting {setting}"
         training = _training(study, setting, words, split, seed, where)
         earlier = first_with.setdefault(training.run, training)
         if earlier is not training:
             raise UserError(f"{where} is the same run as {earlier.setting}; keep one")
+        if setting != reference:
+            _refuse_unscored(where, study.base, words)
         trainings.append(training)
     return study, tuple(trainings)
 
@@ -115,6 +119,16 @@ def _check_lists(study: Study, origins: Mapping[str, str]) -> None:
     for key, values in (("SPLITS", study.splits), ("SEEDS", study.seeds)):
         if (repeated := first_repeated(values)) is not None or not values:
             refuse(origins, key, f"{repeated} is given twice; keep one" if values else "expected at least one")
+
+
+def _refuse_unscored(where: str, base: str, words: Sequence[str]) -> None:
+    """Refuses a setting of decoding rules alone: the score is that of its reference, whatever the rules are."""
+    if words and all(is_below(word.partition("=")[0], UNSCORED) for word in words):
+        keys = ", ".join(word.partition("=")[0] for word in words)
+        raise UserError(
+            f"{where}: {keys} cannot change the score that a study compares, as rules are applied after scoring; to "
+            f"see their gain, type: ./run.sh {base} fit {shlex.join(words)}"
+        )
 
 
 def _check_search(study: Study, tree: Tree) -> tuple[Training, ...]:
@@ -139,6 +153,7 @@ def _check_search(study: Study, tree: Tree) -> tuple[Training, ...]:
             except UserError as error:
                 hint = "; for whole numbers only, add STEP: 1" if is_whole(own) and index > 1 else ""
                 raise UserError(f"{error}{hint}") from None
+            _refuse_unscored(where, study.base, (f"{key}={text}",))
     return reference
 
 

@@ -70,6 +70,16 @@ def test_a_grid_is_every_combination(configs):
             "BASE: DemoAAA\nSETTINGS: {a: [], b: [EXPERIMENT.SEED=3]}\n",
             "setting b: EXPERIMENT.SEED is set by SEEDS, for all",
         ),
+        (
+            "BASE: DemoAAA\nSETTINGS: {a: [], b: [DECODE.COMPONENTS=fitted]}\n",
+            "setting b: DECODE.COMPONENTS cannot change the score that a study compares, as rules are applied after "
+            r"scoring; to see their gain, type: \./run\.sh DemoAAA fit DECODE\.COMPONENTS=fitted",
+        ),
+        ("BASE: DemoAAA\nGRID: {DECODE.SUPPRESS: [none, fitted]}\n", "setting SUPPRESS=fitted: DECODE.SUPPRESS cannot"),
+        (
+            "BASE: DemoAAA\nSEARCH: {SPACE: {DECODE.SUPPRESS: [none, fitted]}, TRIALS: 1}\n",
+            "SEARCH.SPACE.DECODE.SUPPRESS: DECODE.SUPPRESS cannot change the score",
+        ),
         ("BASE: DemoZZZ\nSETTINGS: {a: [], b: [SOLVER.POWER=2]}\n", "setting a: there is no config 'DemoZZZ'"),
         (f"BASE: DemoAAA\n{TWO}SPLITZ: [1]\n", "mine.yaml:5: unknown key SPLITZ; did you mean SPLITS"),
     ],
