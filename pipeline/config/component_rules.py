@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
 }
 NAMES = tuple(SETTINGS)
 ALL = "all"
-ALONE = ("none", "fitted")  # no rules
+ALONE = ("none", "fitted")  # cannot be combined with rules
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _read_rules(term: str, classes: Sequence[str], scored: Sequence[int]) -> lis
     if name not in SETTINGS:
         example = f"expected none, fitted, or rules such as min_area(CLASS, share=0.001), of {', '.join(NAMES)}"
         if name in ALONE:
-            raise Mismatch(f"{name} stands alone; write DECODE.COMPONENTS: {name}, or rules only")
+            raise Mismatch(f"{name} cannot be combined with rules; write DECODE.COMPONENTS: {name}, or only rules")
         raise Mismatch(did_you_mean(name, (*NAMES, *ALONE), example))
     # A class may have commas in its name.
     of_class = (num for num in range(len(texts), 0, -1) if ", ".join(texts[:num]) in (*classes, ALL))

@@ -98,7 +98,7 @@ def _read_term(term: str) -> tuple[str, float]:
     if loss not in SETTINGS:
         raise Mismatch(did_you_mean(loss, LOSS_NAMES, example))
     if not 0 < weight < math.inf:
-        raise Mismatch(f"the weight {weight_text!r} is no number above 0; write for example 0.5 {loss}")
+        raise Mismatch(f"the weight {weight_text!r} is not a number above 0; write, for example, 0.5 {loss}")
     known = SETTINGS[loss]
     values = read_settings(loss, texts, known)
     if values.get("below") and values["top"] == 1:

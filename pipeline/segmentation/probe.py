@@ -147,7 +147,7 @@ class Trial:
             return f"{start} a {type(found).__name__}, not to {expected}"
         if tuple(found.shape) != expected:
             return f"{start} {tuple(found.shape)}, not to {expected}"
-        return None if found.is_floating_point() else f"{start} {found.dtype}, not to a floating-point number format"
+        return None if found.is_floating_point() else f"{start} {found.dtype}, expected floating point"
 
     def why_not_larger(self, arguments: dict[str, Any], multiple: int) -> str | None:
         """Returns why an encoder that is made for one size fails at a larger one, with real numbers, or None."""

@@ -291,7 +291,7 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         (["DECODE.COMPONENTS=largest(Cra)"], "DECODE.COMPONENTS: cannot read 'largest(Cra)'; there is no class 'Cra'"),
         (
             ["DECODE.COMPONENTS=fitted + largest(Car)"],
-            "DECODE.COMPONENTS: cannot read 'fitted'; fitted stands alone; write DECODE.COMPONENTS:",
+            "DECODE.COMPONENTS: cannot read 'fitted'; fitted cannot be combined with rules; write DECODE.COMPONENTS:",
         ),
         (
             ["DECODE.COMPONENTS=largest(high=1)"],
@@ -299,7 +299,7 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         ),
         (
             ["LOSS_FN.MIX=1 dice + -1 ce"],
-            "LOSS_FN.MIX: cannot read '-1 ce' in the loss mix '1 dice + -1 ce'; the weight '-1' is no number above 0",
+            "LOSS_FN.MIX: cannot read '-1 ce' in the loss mix '1 dice + -1 ce'; the weight '-1' is not a number",
         ),
         (["DECODE.COMPONENTS=fited"], "DECODE.COMPONENTS: cannot read 'fited'; did you mean fitted?"),
         (["LOSS_FN.WEIGHTS=inverted"], "LOSS_FN.WEIGHTS: found 'inverted', expected"),

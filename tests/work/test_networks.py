@@ -149,7 +149,7 @@ def test_a_network_of_ones_own_goes_through_the_chain_and_an_edit_trains_anew(wo
         (("MODEL.NAME=other.py:build",), True, r"there is no file other\.py in configs/"),
         (("MODEL.NAME=my_network.py:always_pair",), True, r"to a tuple, not to \(2, 12, 224, 224\); correct the file"),
         (("MODEL.NAME=my_network.py:pair",), True, r"to a tuple, not to .*, in training mode; correct the file"),
-        (("MODEL.NAME=my_network.py:numbers",), True, r"to torch\.int64, not to a floating-point number format"),
+        (("MODEL.NAME=my_network.py:numbers",), True, r"to torch\.int64, expected floating point"),
         (("MODEL.NAME=my_network.py:frozen",), True, r"it has no weights that can be trained; correct the file"),
         (("MODEL.OPTIONS.DEPTH=3",), True, r"unexpected keyword argument 'depth'.*correct the file or MODEL\.OPTIONS"),
         (("MODEL.AUX_WEIGHT=0.5",), True, r"MODEL\.AUX_WEIGHT: my_network\.py:build has no auxiliary head"),
