@@ -57,7 +57,7 @@ def network_of(loaded: Loaded) -> nn.Module:
     network = build_network(*_arguments_of(loaded))
     _check_sizes(loaded, network.sizes)
     network = with_input_scale(network, loaded.config.datasets.input_scale, network.sizes.multiple)
-    _check_scaled_frames(loaded, network)
+    _check_scaled_tiles(loaded, network)
     return network
 
 
@@ -95,26 +95,25 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
         )
 
 
-def _check_scaled_frames(loaded: Loaded, network: nn.Module) -> None:
-    """Refuses a scale at which tiles or crops are too small for the poolings of a network.
+def _check_scaled_tiles(loaded: Loaded, network: nn.Module) -> None:
+    """Refuses a scale at which tiles are too small for the poolings of a network.
 
     Raises:
         UserError: what the library says, and which keys make the frames larger.
     """
-    datasets, rules = loaded.config.datasets, loaded.config.datasets.augmentation
-    key, part = ("TILE", rules.tile) if rules.tile.enable else ("RANDOM_CROP", rules.random_crop)
-    if not part.enable or datasets.input_scale >= 1 or min(part.height, part.width) * datasets.input_scale >= SMALL_PX:
+    datasets, tile = loaded.config.datasets, loaded.config.datasets.augmentation.tile
+    if not tile.enable or datasets.input_scale >= 1 or min(tile.height, tile.width) * datasets.input_scale >= SMALL_PX:
         return
-    height, width = sizes_of(network).padded(part.height, part.width)
+    height, width = sizes_of(network).padded(tile.height, tile.width)
     was_training = network.training
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, loaded.competition.num_channels, height, width))
     except RuntimeError as error:
-        who = f"MODEL: {loaded.config.model.name} does not run with frames of {part.width}x{part.height}"
+        who = f"MODEL: {loaded.config.model.name} does not run with tiles of {tile.width}x{tile.height}"
         raise UserError(
             f"{who} at DATASETS.INPUT_SCALE {datasets.input_scale:g}: {reason_of(error)}; set larger "
-            f"DATASETS.AUGMENTATION.{key}.WIDTH and HEIGHT, or INPUT_SCALE"
+            "DATASETS.AUGMENTATION.TILE.WIDTH and HEIGHT, or INPUT_SCALE"
         ) from None
     finally:
         network.train(was_training)
