@@ -41,13 +41,13 @@ def long_form(*arguments: str) -> str:
 
 
 def test_runs_killed_at_random_times_in_every_stage_end_with_the_same_bits():
-    output = long_form("--points", "10", "--seed", str(os.getpid()))
-    assert re.search(r"^interrupted +10$", output, re.MULTILINE)
+    output = long_form("--points", "16", "--seed", str(os.getpid()))
+    assert re.search(r"^interrupted +16$", output, re.MULTILINE)
     assert re.search(r"^runs identical +[1-3]$", output, re.MULTILINE) and "0 failures" in output
 
 
 def test_runs_of_boxes_killed_in_every_stage_end_with_the_same_bits():
-    output = long_form("--task", "boxes", "--points", "6", "--seed", str(os.getpid()))
+    output = long_form("--task", "boxes", "--points", "8", "--seed", str(os.getpid()))
     assert re.search(r"^runs identical +[12]$", output, re.MULTILINE) and "0 failures" in output
 
 

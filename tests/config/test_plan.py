@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.load import Loaded, load
@@ -158,7 +158,6 @@ def loaded() -> Loaded:
     return load("ExpAAB")
 
 
-@settings(max_examples=30)
 @given(st.data())
 def test_a_phase_that_only_goes_on_after_an_epoch_changes_no_rate(loaded, data):
     epochs = data.draw(st.integers(2, 12))
