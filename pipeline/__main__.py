@@ -6,12 +6,10 @@ Exit codes: 0 done, 2 a mistake of the user's, 3 stopped and resumable, 1 an int
 from __future__ import annotations
 
 import errno
-import gc
 import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from pipeline.commands.many import WORKERS
@@ -79,8 +77,6 @@ def _run(arguments: Sequence[str]) -> int:
         code = dispatch(list(arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = report_end(error, arguments)
-        with suppress(KeyboardInterrupt):  # asked to end once more: the end has been reported
-            gc.collect()  # ends data loading workers in order; the error's traceback kept them alive
     lost = lost_output()
     return code if lost is None or is_reader_gone(lost) else report_lost(lost, code, arguments)
 

@@ -1,14 +1,20 @@
 """The command line: help, the frozen list of commands and options, and answers to typing errors."""
 
 import errno
+import multiprocessing
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import main
+from pipeline import __main__ as command_line
+from pipeline.__main__ import main, report_end
 from pipeline.commands import runs
 from pipeline.commands.table import COMMANDS, Parser
+from pipeline.data.store import Store
+from pipeline.errors import Stopped, UserError
+from pipeline.training import trainer
+from tests.tiny import overrides
 
 
 def answer(capsys, *arguments: str) -> str:
@@ -123,3 +129,25 @@ def test_an_interrupt_that_an_import_turned_into_an_error_is_an_interrupt(capsys
     monkeypatch.setattr(runs, "list_command", load)
     assert main(["list"]) == 3
     assert capsys.readouterr().err == "stopped: asked to end (SIGTERM); to continue, type the same command\n"
+
+
+@pytest.mark.parametrize("place", ["worker", "step"])
+@pytest.mark.parametrize(("error", "code"), [(UserError, 2), (KeyError, 1), (Stopped, 3)])
+def test_after_an_error_data_loading_workers_end_in_order(workshop, monkeypatch, capfd, place, error, code):
+    workers = []
+
+    def fail(*_):
+        raise error("gone")
+
+    def reported(*arguments):
+        workers.extend(multiprocessing.active_children())
+        return report_end(*arguments)
+
+    changes = ("DATALOADERS.TRAIN.NUM_WORKERS=1", "SWEEP.ENABLE=false")
+    workshop.tiny(*changes)
+    monkeypatch.setattr(*((Store, "image") if place == "worker" else (trainer, "train_step")), fail)
+    monkeypatch.setattr(command_line, "report_end", reported)
+    assert main(["demo", "train", *overrides(workshop.data, *changes)]) == code
+    assert "gone" in capfd.readouterr().err
+    # Those that do not hear that they shall end die by the signal of an alarm, ten seconds later.
+    assert workers and [worker.exitcode for worker in workers] == [0] * len(workers)

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,10 +258,13 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except UserError as error:
-        raise UserError(str(error).rpartition(IN_WORKER)[2].strip()) from None
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):
+    except Exception as error:
+        # torch's frame refers to the error that it raises. Such a cycle is collected in an order in which workers no
+        # longer hear that they shall end, and Python's exit waits GRACE_S for them.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, UserError):
+            raise UserError(str(error).rpartition(IN_WORKER)[2].strip()) from None
+        if not isinstance(error, RuntimeError) or "DataLoader" not in str(error):
             raise
         if "timed out" in str(error) and loader is not None:
             for worker in getattr(loader._iterator, "_workers", ()):

@@ -64,10 +64,10 @@ class _Chain:
             try:
                 self._run_stage(stage, is_reused=stage in reused)
             except UserError as error:
-                refused[stage.name] = error
                 _write_refusal(self.base.paths, stage.name, str(error))
                 if not any(stage.name in later.despite for later in self.wanted):
-                    raise
+                    raise  # with nothing here that refers to it: its traceback keeps data-loading workers alive
+                refused[stage.name] = error
             if self.is_checked and (stage is self.wanted[-1] or time.monotonic() - self.looked > LOOK_EVERY_S):
                 self._look_for_changes()
             self.fingerprints.save()

@@ -223,7 +223,9 @@ def test_a_worker_that_dies_while_a_step_is_taken_ends_with_the_same_message(com
 
 
 @pytest.mark.slow
-def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd):
+def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd, monkeypatch):
+    monkeypatch.setattr(loaders, "GRACE_S", 1)  # the worker never hears that it shall end, so two waits run out
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 1)
     folder, catalog = competition
     dataset = Faulty(catalog, plain_images(folder), FramedMasks(IndexMasks(folder)))
     dataset.fault = "hang"
