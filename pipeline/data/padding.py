@@ -14,8 +14,9 @@ Black is 0; of images of other number formats what was measured or given as such
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -39,19 +40,40 @@ class Sizes:
             part of it: so the same image has the same frame.
         fixed: (height, width) of the only frames that the network itself takes, or None. Larger frames are predicted in
             windows of this size, and training samples have it.
+        smallest: pixels that height and width have at least, a multiple, where poolings need more than one.
     """
 
     multiple: int = STRIDE
     fixed: tuple[int, int] | None = None
+    smallest: int = 0
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """Returns the smallest frame (height, width) for an image.
 
-        >>> Sizes().padded(720, 1280), Sizes(fixed=(224, 224)).padded(200, 300)
-        ((736, 1280), (224, 320))
+        >>> Sizes().padded(720, 1280), Sizes(fixed=(224, 224)).padded(200, 300), Sizes(smallest=128).padded(64, 300)
+        ((736, 1280), (224, 320), (128, 320))
         """
+        least = self.fixed or (self.smallest, self.smallest)
         frame = padded_size(height, width, self.multiple)
-        return frame if self.fixed is None else (max(frame[0], self.fixed[0]), max(frame[1], self.fixed[1]))
+        return max(frame[0], least[0]), max(frame[1], least[1])
+
+    def before(self, factor: float) -> Sizes:
+        """Returns the sizes of frames that are resized by a factor before the network takes them.
+
+        >>> Sizes(smallest=128).before(0.3), Sizes(smallest=128).before(2)
+        (Sizes(multiple=32, fixed=None, smallest=448), Sizes(multiple=32, fixed=None, smallest=64))
+        """
+        return replace(self, smallest=padded_size(math.ceil(self.smallest / factor), 0, self.multiple)[0])
+
+    def scaled(self, size: tuple[int, int], factor: float) -> tuple[int, int]:
+        """Returns (height, width) times a factor, as the nearest sides that the network takes.
+
+        >>> Sizes().scaled((224, 416), 1.5), Sizes(smallest=128).scaled((224, 416), 0.5)
+        ((320, 640), (128, 192))
+        """
+        least = max(self.multiple, self.smallest)
+        height, width = (max(least, round(side * factor / self.multiple) * self.multiple) for side in size)
+        return height, width
 
 
 def refuse_other_sizes(sizes: Sizes, frames: Collection[tuple[int, int]]) -> None:

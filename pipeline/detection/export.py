@@ -73,7 +73,8 @@ def export_network(predictor: Predictor, size: tuple[int, int], folder: Path) ->
 
     size = ANY_SIZE.padded(*size)
     exported = Exported(network, scaling, tensors, dict.fromkeys(names, POSITIONS)).eval()
-    facts: dict[str, Any] = {**scaling._asdict(), "multiple": ANY_SIZE.multiple, "input_scale": factor, "library": None}
+    sizes = {"multiple": ANY_SIZE.multiple, "smallest": ANY_SIZE.smallest}
+    facts: dict[str, Any] = {**scaling._asdict(), **sizes, "input_scale": factor, "library": None}
     if not has_objectness:
         facts["anchors"] = [cell_S4.tolist() for cell_S4 in cells_of(options_of(config.model))]
     facts["onnx"] = export_onnx(exported, ANY_SIZE, size, folder / ONNX_FILE)

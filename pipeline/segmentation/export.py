@@ -56,6 +56,7 @@ def export_network(predictor: Predictor, size: tuple[int, int], folder: Path) ->
     facts = {
         **scaling._asdict(),
         "multiple": sizes.multiple,
+        "smallest": sizes.smallest,
         "input_scale": getattr(network, "input_scale", 1),
         "probabilities": predictor.activation.name,
         "library": library,

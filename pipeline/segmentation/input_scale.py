@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.schema import STRIDE
-from pipeline.segmentation.views import resized, scaled_size
+from pipeline.data.padding import Sizes
+from pipeline.segmentation.views import ANY_SIZE, resized
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -22,14 +22,14 @@ Network = TypeVar("Network", bound=nn.Module)
 class InputScale:
     """The two hooks of a network that sees resized images. It holds the size of the image in between."""
 
-    def __init__(self, factor: float, multiple: int) -> None:
-        self.factor, self.multiple, self.size = factor, multiple, (0, 0)
+    def __init__(self, factor: float, sizes: Sizes) -> None:
+        self.factor, self.sizes, self.size = factor, sizes, (0, 0)
 
     def resize_input(self, network: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        """Returns the input (B, C, H, W), resized to the nearest multiples of the network's stride."""
+        """Returns the input (B, C, H, W), resized to the nearest sides that the network takes."""
         (image_BCHW,) = inputs
         self.size = tuple(image_BCHW.shape[-2:])
-        size = scaled_size(self.size, self.factor, self.multiple)
+        size = self.sizes.scaled(self.size, self.factor)
         # Antialiasing: without it, a quarter of the size would show every fourth pixel instead of their mean.
         return (F.interpolate(image_BCHW, size=size, mode="bilinear", antialias=self.factor < 1),)
 
@@ -40,15 +40,13 @@ class InputScale:
         return resized(self.size)(outputs)
 
 
-def with_input_scale(network: Network, factor: float, multiple: int = STRIDE) -> Network:
+def with_input_scale(network: Network, factor: float, sizes: Sizes = ANY_SIZE) -> Network:
     """Returns the network with hooks that resize what it is given by a factor; with 1 there are none.
-
-    Resized images have sides that are multiples of `multiple`.
 
     Its weights keep their names, so that they fit a network without the hooks.
     """
     if factor != 1:
-        hooks = InputScale(factor, multiple)
+        hooks = InputScale(factor, sizes)
         network.register_forward_pre_hook(hooks.resize_input)
         network.register_forward_hook(hooks.restore_size)
         network.input_scale = factor

@@ -22,11 +22,10 @@ from pipeline.data.padding import Sizes
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.input_scale import with_input_scale
-from pipeline.segmentation.probe import SHAPES, Build, Make, Refusal, Size, Trial, find_build, other_sizes, reason_of
+from pipeline.segmentation.probe import SHAPES, Build, Make, Refusal, Size, Trial, find_build, other_sizes
 from pipeline.segmentation.windows import windowed
 
 ANY_SIZE = Sizes()
-SMALL_PX = 128  # a side of which a network of stride 32 leaves fewer than four pixels
 _builds: dict[Any, Build] = {}  # what was found in this process
 
 
@@ -54,10 +53,10 @@ def build_network(
 
 def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
-    network = build_network(*_arguments_of(loaded))
+    network, factor = build_network(*_arguments_of(loaded)), loaded.config.datasets.input_scale
     _check_sizes(loaded, network.sizes)
-    network = with_input_scale(network, loaded.config.datasets.input_scale, network.sizes.multiple)
-    _check_scaled_tiles(loaded, network)
+    network = with_input_scale(network, factor, network.sizes)
+    network.sizes = network.sizes.before(factor)
     return network
 
 
@@ -65,7 +64,7 @@ def frame_sizes(loaded: Loaded) -> Sizes:
     """Returns the sizes of frames that the network of a run takes, without building it where that is known."""
     sizes = build_of(*_arguments_of(loaded)).sizes
     _check_sizes(loaded, sizes)
-    return sizes
+    return sizes.before(loaded.config.datasets.input_scale)
 
 
 def _arguments_of(loaded: Loaded) -> tuple[Model, int, int, Size | None, bool]:
@@ -95,39 +94,18 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
         )
 
 
-def _check_scaled_tiles(loaded: Loaded, network: nn.Module) -> None:
-    """Refuses a scale at which tiles are too small for the poolings of a network.
-
-    Raises:
-        UserError: what the library says, and which keys make the frames larger.
-    """
-    datasets, tile = loaded.config.datasets, loaded.config.datasets.augmentation.tile
-    if not tile.enable or datasets.input_scale >= 1 or min(tile.height, tile.width) * datasets.input_scale >= SMALL_PX:
-        return
-    height, width = sizes_of(network).padded(tile.height, tile.width)
-    was_training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, loaded.competition.num_channels, height, width))
-    except RuntimeError as error:
-        who = f"MODEL: {loaded.config.model.name} does not run with tiles of {tile.width}x{tile.height}"
-        raise UserError(
-            f"{who} at DATASETS.INPUT_SCALE {datasets.input_scale:g}: {reason_of(error)}; set larger "
-            "DATASETS.AUGMENTATION.TILE.WIDTH and HEIGHT, or INPUT_SCALE"
-        ) from None
-    finally:
-        network.train(was_training)
-
-
 def check_window(predict: Predict, sizes: Sizes) -> None:
     """Refuses windows of a size that the network does not take.
 
     Raises:
         UserError: the key and a size that fits.
     """
-    if predict.mode == "window" and sizes.fixed is None and any(side % sizes.multiple for side in predict.window):
-        near = [max(sizes.multiple, round(side / sizes.multiple) * sizes.multiple) for side in predict.window]
-        found = f"{list(predict.window)} must be multiples of {sizes.multiple} for this network"
+    if predict.mode != "window" or sizes.fixed:
+        return
+    near = list(sizes.scaled(predict.window, 1))
+    if list(predict.window) != near:
+        least = f", {sizes.smallest} or larger," if sizes.smallest else ""
+        found = f"{list(predict.window)} must be multiples of {sizes.multiple}{least} for this network"
         raise UserError(f"PREDICT.WINDOW: {found}, for example {near}")
 
 
@@ -158,7 +136,7 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
     make = functools.partial(make_network, model, num_outputs, num_channels, is_trusted)
     found = find_build(make, (num_channels, num_outputs), wanted, is_given, is_own)
     if isinstance(found, Build) and model.options and not is_own:
-        found = _tried_really(make, (num_channels, num_outputs), found)
+        found = _tried_with_numbers(make, (num_channels, num_outputs), found)
     if isinstance(found, Build):
         return found
     who = model.name if is_own else f"{model.name} with encoder {model.encoder.name}"
@@ -168,7 +146,7 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
     raise UserError(f"MODEL: {who} does not run{at}: {found.reason}; {remedy}")
 
 
-def _tried_really(make: Make, shape: tuple[int, int], found: Build) -> Build | Refusal:
+def _tried_with_numbers(make: Make, shape: tuple[int, int], found: Build) -> Build | Refusal:
     """Returns what was found, or why the network fails with real numbers: some options have no effect on shapes."""
     sizes = found.sizes
     reason = Trial(make, shape, "cpu").why_not(

@@ -251,7 +251,7 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
         return _framed(predictor, image_BCHW).float()
     in_probs = predictor.settings.tta_space == "probs"
     total, weights = None, 0.0
-    for view in views(predictor.settings, image_BCHW.shape[-2:], sizes_of(predictor.network).multiple):
+    for view in views(predictor.settings, image_BCHW.shape[-2:], sizes_of(predictor.network)):
         logits_BCHW = view.undo(_framed(predictor, view.apply(image_BCHW))).float()
         part = predictor.activation.probs(logits_BCHW) if in_probs else logits_BCHW
         part = part if view.weight == 1 else part * view.weight

@@ -71,12 +71,14 @@ def find_build(
     if not (is_given and wanted):
         for arguments in ANY_SIZE_OPTIONS[:1] if is_own_code else ANY_SIZE_OPTIONS:
             for multiple in MULTIPLES:
-                sizes = [tuple(side * multiple for side in sides) for sides in SHAPES]
-                reason = trial.why_not(arguments, [*sizes, *_padded(wanted, multiple)])
+                reason = trial.why_not(arguments, [tuple(side * multiple for side in sides) for sides in SHAPES])
+                sizes = Sizes(multiple, smallest=0 if reason else trial.smallest(arguments, multiple))
+                if reason is None and wanted:
+                    reason = trial.why_not(arguments, [sizes.padded(*wanted)])
                 if reason is None and not is_own_code:
                     reason = trial.why_not_larger(arguments, multiple)
                 if reason is None:
-                    return Build(arguments, Sizes(multiple))
+                    return Build(arguments, sizes)
                 first = first or reason
                 if trial.is_refused(arguments):  # no size will help
                     break
@@ -90,10 +92,6 @@ def find_build(
         if not trial.is_refused(arguments):
             first = reason
     return Refusal(first or reason)
-
-
-def _padded(wanted: Size | None, multiple: int) -> list[Size]:
-    return [Sizes(multiple).padded(*wanted)] if wanted else []
 
 
 def other_sizes(make: Make, shape: Size, wanted: Size | None) -> list[Size]:
@@ -172,6 +170,15 @@ class Trial:
             except Exception as error:  # whatever a library raises
                 _real[key] = reason_of(error)
         return _real[key]
+
+    def smallest(self, arguments: dict[str, Any], multiple: int) -> int:
+        """Returns the side of the smallest square that a network takes, 0 for one multiple; `SHAPES` are known to run.
+
+        PAN, for example, halves the last features three times, and with a side of 64 nothing would be left.
+        """
+        sides = range(multiple, min(map(min, SHAPES)) * multiple, multiple)
+        found = next((side for side in sides if self.why_not(arguments, [(side, side)]) is None), sides.stop)
+        return found if found > multiple else 0
 
     def is_refused(self, arguments: dict[str, Any]) -> bool:
         """Returns whether no network can be built with these arguments, at whatever size."""

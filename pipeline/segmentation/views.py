@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.schema import STRIDE, Predict
+from pipeline.config.schema import Predict
+from pipeline.data.padding import Sizes
 
+ANY_SIZE = Sizes()
 TURNS = {"flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}
 Change = Callable[[Tensor], Tensor]
 
@@ -23,19 +25,19 @@ class View(NamedTuple):
     weight: float
 
 
-def views(predict: Predict, size: tuple[int, int], multiple: int = STRIDE) -> Iterator[View]:
+def views(predict: Predict, size: tuple[int, int], sizes: Sizes = ANY_SIZE) -> Iterator[View]:
     """Yields the copies of an image of (height, width): every mirroring and turn of PREDICT.TTA at every scale.
 
     Args:
         size: (height, width) of the images.
-        multiple: of which the sides of scaled images are multiples.
+        sizes: that the network takes.
 
     d2 and d4 are the groups of `pytorch_toolbelt.inference.tta`, in another order. Its functions put all views into one
     batch, 4 or 8 times the memory, and its d4 refuses images that are not square.
     """
     weights = predict.scale_weights or (1.0,) * len(predict.sizes)
     for scale, weight in zip(predict.sizes, weights, strict=True):
-        enlarge, reduce = resized(scaled_size(size, scale, multiple)), resized(size)
+        enlarge, reduce = resized(sizes.scaled(size, scale)), resized(size)
         if predict.tta in ("none", "scales"):  # a turn by 0 would copy, in another memory layout
             yield View(enlarge, reduce, weight)
             continue
@@ -43,16 +45,6 @@ def views(predict: Predict, size: tuple[int, int], multiple: int = STRIDE) -> It
             for is_flipped in (False, True):
                 turned, turned_back = _turned(turn, is_flipped), _turned_back(turn, is_flipped)
                 yield View(_both(enlarge, turned), _both(turned_back, reduce), weight)
-
-
-def scaled_size(size: tuple[int, int], scale: float, multiple: int = STRIDE) -> tuple[int, int]:
-    """Returns (height, width) times a factor, as the nearest multiples that the network takes.
-
-    >>> scaled_size((224, 416), 1.5)
-    (320, 640)
-    """
-    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
-    return height, width
 
 
 def resized(size: tuple[int, int]) -> Change:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config.schema import Encoder, Model
 from pipeline.data.padding import Sizes, refuse_other_sizes
@@ -112,14 +113,55 @@ def test_probing_leaves_the_random_numbers_as_they_were():
 
 
 @given(
-    st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64]), st.none() | st.sampled_from([(64, 128), TILE])
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.sampled_from([32, 64]),
+    st.none() | st.sampled_from([(64, 128), TILE]),
+    st.sampled_from([0, 128]),
 )
-def test_a_frame_holds_its_image_and_is_one_that_the_network_takes(height, width, multiple, fixed):
-    frame = Sizes(multiple, fixed).padded(height, width)
-    least = fixed or (1, 1)
+def test_a_frame_holds_its_image_and_is_one_that_the_network_takes(height, width, multiple, fixed, smallest):
+    sizes = Sizes(multiple, fixed, smallest)
+    frame = sizes.padded(height, width)
+    least = fixed or (max(smallest, 1), max(smallest, 1))
     assert frame[0] >= max(height, least[0]) and frame[1] >= max(width, least[1])
     assert all(side % multiple == 0 or side == limit for side, limit in zip(frame, least, strict=True))
-    assert Sizes(multiple, fixed).padded(*frame) == frame
+    assert sizes.padded(*frame) == frame
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 3), st.sampled_from([32, 64]), st.sampled_from([0, 128]))
+def test_a_scaled_frame_is_the_nearest_that_the_network_takes(rows, columns, factor, multiple, smallest):
+    size, sizes = (rows * multiple, columns * multiple), Sizes(multiple, smallest=smallest)
+    for side, scaled in zip(size, sizes.scaled(size, factor), strict=True):
+        assert scaled % multiple == 0 and scaled >= max(multiple, smallest)
+        assert abs(scaled - side * factor) <= multiple / 2 or scaled == max(multiple, smallest)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.1, 3), st.sampled_from([32, 64]), st.sampled_from([0, 128]))
+def test_a_frame_that_is_scaled_before_the_network_takes_it_keeps_its_scale(rows, columns, factor, multiple, smallest):
+    sizes = Sizes(multiple, smallest=smallest)
+    frame = sizes.before(factor).padded(8 * rows, 8 * columns)
+    for side, scaled in zip(frame, sizes.scaled(frame, factor), strict=True):
+        assert side % multiple == 0 and (abs(scaled - side * factor) <= multiple / 2 or scaled == multiple)
+
+
+class Halving(nn.Module):
+    """A network that halves its features so often that the smallest squares leave nothing."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.kernel = times, nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halved = self.kernel(x)
+        for _ in range(self.times):
+            halved = F.max_pool2d(halved, 2)
+        return F.interpolate(halved, x.shape[-2:])
+
+
+@pytest.mark.parametrize(("times", "smallest"), [(4, 0), (5, 0), (6, 64), (7, 128)])
+def test_the_smallest_side_that_a_network_takes_is_found(times, smallest):
+    found = find_build(lambda: Halving(times), (3, 2), None, False, is_own_code=True)
+    assert found == Build({}, Sizes(smallest=smallest))
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.sampled_from([(8, 8), (16, 24), (40, 9)]))

@@ -174,15 +174,22 @@ def test_tiles_of_another_size_than_the_given_one_are_refused(workshop):
         run_stages(loaded, "train")
 
 
-def test_scaled_tiles_that_are_too_small_for_the_poolings_are_refused_before_training(workshop):
-    tile = "DATASETS.AUGMENTATION.TILE"
-    tiles = (*TILES[:1], f"{tile}.WIDTH=128", f"{tile}.HEIGHT=128", f"{tile}.SETS=[[128, 128, 1, 1]]")
-    loaded = workshop.tiny("MODEL.NAME=PAN", "MODEL.ENCODER.NAME=resnet18", "DATASETS.INPUT_SCALE=0.25", *tiles)
-    words = (
-        r"PAN does not run with tiles of 128x128 at DATASETS\.INPUT_SCALE 0\.25: .*too small; set .*, or INPUT_SCALE"
-    )
-    with pytest.raises(UserError, match=words):
-        run_stages(loaded, "train")
+CROP = "DATASETS.AUGMENTATION.RANDOM_CROP"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("PREDICT.SCALES=[0.5, 1.0]",),
+        ("DATASETS.INPUT_SCALE=0.5", f"{CROP}={{ENABLE: true, WIDTH: 32, HEIGHT: 32}}"),
+        ("DATASETS.INPUT_SCALE=0.5", *TILES),
+    ],
+)
+def test_frames_that_are_too_small_for_the_poolings_are_padded(workshop, changes):
+    loaded = workshop.tiny("MODEL.NAME=PAN", "MODEL.ENCODER.NAME=tu-lcnet_035", "SWEEP.ENABLE=false", *changes)
+    paths, _ = run_stages(loaded, "predict")
+    assert (paths / TEST_PROBS / "index.json").exists()
 
 
 @pytest.mark.parametrize(
