@@ -18,7 +18,7 @@ from pipeline.files import sha256_file
 from pipeline.notebook import folder as folder_module
 from pipeline.notebook.cells import notebook_text
 from pipeline.notebook.folder import slug_for
-from pipeline.paths import Folders
+from pipeline.paths import Folders, shown
 from tests.bootstrap.fake_project import write_wheel
 
 
@@ -65,7 +65,7 @@ def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, 
     nbformat.validate(notebook)
     assert "'SOLVER.MAX_LR=0.0005'" in notebook.cells[2].source and "hours=11.5" in notebook.cells[2].source
     out = capsys.readouterr().out
-    assert f"kaggle kernels push -p {folder / 'kernel'}" in out and "SOLVER.MAX_LR=5e-4 --owner Me" in out
+    assert f"kaggle kernels push -p {shown(folder / 'kernel')}" in out and "SOLVER.MAX_LR=5e-4 --owner Me" in out
     before = sha256_file(pack)
     assert main(["kaggle", "ExpAAB", "SOLVER.MAX_LR=5e-4", "--owner", "Me", "--wheels", wheels, "--continue"]) == 0
     assert sha256_file(pack) == before  # nothing to upload again

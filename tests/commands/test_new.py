@@ -11,7 +11,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load
-from pipeline.paths import SPLIT, TRAIN_CATALOG
+from pipeline.paths import SPLIT, TRAIN_CATALOG, shown
 from tests.detection.discovery import folders as box_folders
 from tests.segmentation.discovery import folders
 
@@ -166,7 +166,7 @@ def test_large_images_are_cut_into_tiles(configs, data, capsys):
         ([], "required: FOLDER"),
         (["{data}/voc/JPEGImages/000000000.jpg"], "there is no folder"),
         (["{data}/vok"], "did you mean {data}/voc?"),
-        (["voc"], "did you mean {data}/voc?"),
+        (["voc"], "did you mean {shown}/voc?"),
         (["{data}/list.zip"], "is a file, expected the folder of a competition; unpack it"),
         (["{data}/empty"], "has no image: it is empty"),
         (["{data}/voc", "--name", "a b"], "--name a b cannot be the name of a file here"),
@@ -178,5 +178,5 @@ def test_a_slip_is_answered_with_what_to_type(words, message, configs, data, cap
     (data / "empty").mkdir()
     before = sorted(configs.rglob("*"))
     assert main(["new", *(word.format(data=data) for word in words)]) == 2
-    assert message.format(data=data) in capsys.readouterr().err
+    assert message.format(data=data, shown=shown(data)) in capsys.readouterr().err
     assert sorted(configs.rglob("*")) == before

@@ -13,6 +13,7 @@ from pipeline.config.competition import Competition
 from pipeline.data.competition import Listed, find_folder, list_images
 from pipeline.data.csv_file import read_csv
 from pipeline.errors import UserError
+from pipeline.paths import shown
 from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
 
 
@@ -60,7 +61,7 @@ def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
     with pytest.raises(UserError) as caught:
         find(roots)
     message = str(caught.value)
-    assert all(str(root) in message for root in roots.values())
+    assert all(shown(root) in message for root in roots.values())
     assert "'little' or 'little-competition'" in message
     assert "./run.sh download little" in message
     assert "DATA_DIR=" in message
