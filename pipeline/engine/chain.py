@@ -66,13 +66,15 @@ class _Chain:
             except UserError as error:
                 _write_refusal(self.base.paths, stage.name, str(error))
                 if not any(stage.name in later.despite for later in self.wanted):
-                    raise  # with nothing here that refers to it: its traceback keeps data-loading workers alive
+                    raise
                 refused[stage.name] = error
             if self.is_checked and (stage is self.wanted[-1] or time.monotonic() - self.looked > LOOK_EVERY_S):
                 self._look_for_changes()
             self.fingerprints.save()
-        for error in refused.values():
-            raise error
+        # The traceback of an error has this frame and those that hold data-loading workers. If this frame referred to
+        # the error, too, the workers would outlive it.
+        if refused:
+            raise refused.pop(next(iter(refused)))
 
     def _run_stage(self, stage: Stage, is_reused: bool) -> None:
         run, is_last = self.base, stage.name == self.last

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +255,25 @@ def test_a_refusal_ends_the_chain_at_once_for_stages_that_need_its_result(folder
     with pytest.raises(UserError, match="no words"):
         run_chain(make_run(book(), folders, lines), "review", stages=stages)
     assert executed(lines) == []
+
+
+@pytest.mark.parametrize("name", ["sort", "print"])
+def test_what_a_refused_stage_held_is_gone_with_its_error(folders, name):
+    held = []
+
+    def refuse(run: Run) -> None:
+        loader = Counter()  # stands for data-loading workers, which end in order only if they end now
+        held.append(weakref.ref(loader))
+        raise UserError("no words")
+
+    stages = tuple(replace(stage, function=refuse) if stage.name == name else stage for stage in STAGES)
+    gc.disable()
+    try:
+        with suppress(UserError):
+            run_chain(make_run(book(), folders, []), "review", stages=stages)
+        assert held and held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_force_runs_a_stage_from_its_beginning(folders):
