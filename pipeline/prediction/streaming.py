@@ -96,7 +96,8 @@ def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) ->
     for image_id, numbers in wanted.items():
         for number in numbers:
             dataset, batches = sources[number].dataset, batches_of[number][image_id]
-            alike = (dataset.padding, *(tuple(map(dataset.image_id, batch)) for batch in batches))
+            seen = ((dataset.frame(batch[0]), *map(dataset.image_id, batch)) for batch in batches)
+            alike = (dataset.padding, *seen)
             job = jobs.setdefault(alike, Job(dataset, batches, [], sources[number].task.collate_valid))
             if number not in job.members:
                 job.members.append(number)

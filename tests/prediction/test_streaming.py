@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import image_loader, valid_batches
+from pipeline.data.padding import Sizes
 from pipeline.data.whole_images import WholeImages
 from pipeline.prediction.streaming import Source, plan_jobs, stream
 from pipeline.segmentation.predict import Predictor, predict_batches
@@ -41,9 +42,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def dataset(folder, numbers, padding="reflect") -> WholeImages:
+def dataset(folder, numbers, padding="reflect", smallest=0) -> WholeImages:
     rows = [{"id": f"p{n}", "image": f"p{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers]
-    return whole_images(pd.DataFrame(rows), plain_images(folder), IndexMasks(folder), padding=padding)
+    return whole_images(pd.DataFrame(rows), plain_images(folder), IndexMasks(folder), padding, Sizes(smallest=smallest))
 
 
 def predictor(seed: int) -> Predictor:
@@ -52,8 +53,8 @@ def predictor(seed: int) -> Predictor:
     return Predictor(network, config.model.encoder, config.predict, NUM_CLASSES, torch.device("cpu"), torch.float32)
 
 
-def source(folder, seed: int, numbers, batch_size: int, padding="reflect") -> Source:
-    return Source(lambda: predictor(seed), dataset(folder, numbers, padding), batch_size, SEGMENTATION)
+def source(folder, seed: int, numbers, batch_size: int, *options) -> Source:
+    return Source(lambda: predictor(seed), dataset(folder, numbers, *options), batch_size, SEGMENTATION)
 
 
 def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder, monkeypatch):
@@ -77,14 +78,16 @@ def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder,
 
 def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(folder):
     alike = [source(folder, seed, range(7), 4) for seed in range(3)]
-    other = source(folder, 3, range(7), 4, "background")
-    wanted = {f"p{number}": [0, 1, 2, 3] for number in range(7)}
-    jobs = plan_jobs([*alike, other], wanted)
+    others = [source(folder, 3, range(7), 4, "background"), source(folder, 4, range(7), 4, "reflect", 128)]
+    wanted = {f"p{number}": [0, 1, 2, 3, 4] for number in range(7)}
+    jobs = plan_jobs([*alike, *others], wanted)
     assert [(job.batches, job.members) for job in jobs] == [
         (((0, 1, 2, 3),), [0, 1, 2]),
         (((0, 1, 2, 3),), [3]),
+        (((0, 1, 2, 3),), [4]),
         (((4, 5, 6),), [0, 1, 2]),
         (((4, 5, 6),), [3]),
+        (((4, 5, 6),), [4]),
     ]
 
 
