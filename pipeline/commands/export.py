@@ -88,9 +88,10 @@ def _agreement(written: Mapping[str, Any]) -> str:
 def read_me(facts: Mapping[str, Any], exported: ExportedFiles) -> str:
     """Returns how to use the files, as Markdown."""
     step, size, names, channels = facts["multiple"], facts["onnx"]["size"], facts["classes"], len(facts["mean"])
-    least = f", {facts['smallest']} at least" if facts["smallest"] else ""
+    least = f", at least {facts['smallest']}" if facts["smallest"] else ""
     sizes = f"multiples of {step}{least}" if size is None else "{} and {}, no others".format(*size)
-    example = f"(1, {channels}, {', '.join(map(str, size or (4 * step, 4 * step)))})"
+    side = max(4 * step, facts["smallest"])
+    example = f"(1, {channels}, {', '.join(map(str, size or (side, side)))})"
     imports = "import json\n\n" if "json." in exported.code else ""
     text = f"""# The network of {facts["run"]}
 

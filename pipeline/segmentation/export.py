@@ -49,7 +49,9 @@ def export_network(predictor: Predictor, size: tuple[int, int], folder: Path) ->
     sizes = sizes_of(predictor.network)
     size = sizes.fixed or sizes.padded(*size)
     network = predictor.network.float().cpu().eval()
-    library = export_to_library(predictor, size, folder / LIBRARY_FOLDER)
+    factor = getattr(network, "input_scale", 1)
+    seen = size if factor == 1 else sizes.scaled(size, factor)  # by a network without the hooks of INPUT_SCALE
+    library = export_to_library(predictor, seen, folder / LIBRARY_FOLDER)
     scaling, num_classes = scaling_of(network, predictor.encoder), predictor.num_classes
     exported = Exported(network, scaling, lambda outputs: (main_logits(outputs)[:, :num_classes],), {OUTPUT: ANY_SIZE})
     onnx = export_onnx(exported.eval(), sizes, size, folder / ONNX_FILE)
@@ -57,7 +59,7 @@ def export_network(predictor: Predictor, size: tuple[int, int], folder: Path) ->
         **scaling._asdict(),
         "multiple": sizes.multiple,
         "smallest": sizes.smallest,
-        "input_scale": getattr(network, "input_scale", 1),
+        "input_scale": factor,
         "probabilities": predictor.activation.name,
         "library": library,
         "onnx": onnx,
@@ -68,6 +70,9 @@ def export_network(predictor: Predictor, size: tuple[int, int], folder: Path) ->
 
 def export_to_library(predictor: Predictor, size: tuple[int, int], folder: Path) -> dict[str, Any] | None:
     """Writes the folder from which `smp.from_pretrained` builds the network with its weights.
+
+    Args:
+        size: (height, width) that the network takes without the hooks of INPUT_SCALE.
 
     Returns:
         `difference`, the largest between logits of the network that was read back and of the network, as a share of the

@@ -14,15 +14,17 @@ import torch
 from torch import nn
 
 from pipeline.__main__ import main
+from pipeline.commands.export import read_me
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.segmentation import export
-from pipeline.segmentation.networks import build_network
-from pipeline.segmentation.predict import PLAIN, Predictor
+from pipeline.segmentation.networks import build_network, network_of
+from pipeline.segmentation.predict import PLAIN, Predictor, make_predictor
 from pipeline.training import onnx_file
 from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.encoder import normalise, scaling_of
-from tests.tiny import overrides, run_of, run_paths, run_stages
+from pipeline.training.onnx_file import ExportedFiles
+from tests.tiny import overrides, run_of, run_paths, run_stages, tiny
 
 NOISE = np.random.default_rng(3)
 
@@ -87,6 +89,21 @@ def test_a_network_that_no_file_for_any_size_can_hold_is_written_for_one_size(tm
 def test_a_network_of_our_own_has_no_folder_for_the_library(tmp_path):
     facts = export.export_network(predictor_of("DeepLabV2"), (64, 64), tmp_path).facts
     assert facts["library"] is None and [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_a_network_that_takes_no_small_images_is_written_where_it_sees_them_enlarged(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export_onnx", lambda *_: {})  # its file has the hooks, which make the images larger
+    loaded = tiny(tmp_path, "MODEL.NAME=PAN", "DATASETS.INPUT_SCALE=2")
+    predictor = make_predictor(loaded, network_of(loaded), torch.device("cpu"), torch.float32)
+    exported = export.export_network(predictor, (60, 60), tmp_path)
+    assert exported.facts["smallest"] == 64 and exported.facts["library"]["difference"] <= 1e-4
+
+
+def test_the_example_is_an_image_that_the_network_takes():
+    facts = {"run": "own", "classes": ["road"], "mean": [0.5] * 3, "low": 0, "high": 255, "multiple": 32}
+    facts |= {"smallest": 160, "onnx": {"size": None}, "library": None}
+    text = read_me(facts, ExportedFiles(facts, "by mirroring", "- `logits`\n", ""))
+    assert "multiples of 32, at least 160" in text and "np.zeros((1, 3, 160, 160), np.float32)" in text
 
 
 @pytest.mark.parametrize(("factor", "share"), [(1.01, r"1\.0e-02"), (float("nan"), "inf")])
