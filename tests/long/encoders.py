@@ -52,9 +52,8 @@ def model_of(name: str, encoder: str) -> Model:
 def rule_of(build: Build) -> str:
     """Returns the size rule of a network in a cell: what frames are multiples of, and their smallest side; or `one`."""
     sizes = build.sizes
-    return (
-        "one" if sizes.fixed else f"{sizes.multiple}, from {sizes.smallest}" if sizes.smallest else f"{sizes.multiple}"
-    )
+    least = f", from {sizes.smallest}" if sizes.smallest else ""
+    return "one" if sizes.fixed else f"{sizes.multiple}{least}"
 
 
 def row_of(encoder: str) -> tuple[list[str], str]:
