@@ -149,5 +149,5 @@ def test_after_an_error_data_loading_workers_end_in_order(workshop, monkeypatch,
     monkeypatch.setattr(command_line, "report_end", reported)
     assert main(["demo", "train", *overrides(workshop.data, *changes)]) == code
     assert "gone" in capfd.readouterr().err
-    # Those that do not hear that they shall end die by the signal of an alarm, ten seconds later.
+    # Workers that are not told to end are killed by their alarm after ten seconds.
     assert workers and [worker.exitcode for worker in workers] == [0] * len(workers)

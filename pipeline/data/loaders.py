@@ -259,8 +259,8 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # torch's frame refers to the error that it raises. Such a cycle is collected in an order in which workers no
-        # longer hear that they shall end, and Python's exit waits GRACE_S for them.
+        # A frame of torch refers to the error that it raises. When such a cycle is collected, workers may not be told
+        # to end any more, and Python waits GRACE_S for them as it exits.
         traceback.clear_frames(error.__traceback__)
         if isinstance(error, UserError):
             raise UserError(str(error).rpartition(IN_WORKER)[2].strip()) from None

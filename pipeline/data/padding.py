@@ -40,7 +40,7 @@ class Sizes:
             part of it: so the same image has the same frame.
         fixed: (height, width) of the only frames that the network itself takes, or None. Larger frames are predicted in
             windows of this size, and training samples have it.
-        smallest: pixels that height and width have at least, a multiple, where poolings need more than one.
+        smallest: height and width at least, a multiple of `multiple`; 0: a single multiple is enough.
     """
 
     multiple: int = STRIDE
@@ -58,7 +58,7 @@ class Sizes:
         return max(frame[0], least[0]), max(frame[1], least[1])
 
     def before(self, factor: float) -> Sizes:
-        """Returns the sizes of frames that are resized by a factor before the network takes them.
+        """Returns the sizes of frames that the network takes after they are resized by a factor.
 
         >>> Sizes(smallest=128).before(0.3), Sizes(smallest=128).before(2)
         (Sizes(multiple=32, fixed=None, smallest=448), Sizes(multiple=32, fixed=None, smallest=64))

@@ -104,7 +104,7 @@ def check_window(predict: Predict, sizes: Sizes) -> None:
         return
     near = list(sizes.scaled(predict.window, 1))
     if list(predict.window) != near:
-        least = f", {sizes.smallest} or larger," if sizes.smallest else ""
+        least = f" and at least {sizes.smallest}" if sizes.smallest else ""
         found = f"{list(predict.window)} must be multiples of {sizes.multiple}{least} for this network"
         raise UserError(f"PREDICT.WINDOW: {found}, for example {near}")
 

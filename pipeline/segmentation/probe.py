@@ -172,9 +172,10 @@ class Trial:
         return _real[key]
 
     def smallest(self, arguments: dict[str, Any], multiple: int) -> int:
-        """Returns the side of the smallest square that a network takes, 0 for one multiple; `SHAPES` are known to run.
+        """Returns the side of the smallest square that a network takes, or 0 if that is a single multiple.
 
-        PAN, for example, halves the last features three times, and with a side of 64 nothing would be left.
+        `SHAPES` are known to run. PAN, for example, halves the last features three times, and of a side below 128
+        nothing would be left.
         """
         sides = range(multiple, min(map(min, SHAPES)) * multiple, multiple)
         found = next((side for side in sides if self.why_not(arguments, [(side, side)]) is None), sides.stop)

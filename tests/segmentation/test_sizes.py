@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from pipeline.config.schema import Encoder, Model
 from pipeline.data.padding import Sizes, refuse_other_sizes
 from pipeline.errors import UserError
-from pipeline.segmentation.networks import build_network, sizes_of, whole_logits
+from pipeline.segmentation.networks import build_network, check_window, sizes_of, whole_logits
+from pipeline.segmentation.predict import PLAIN
 from pipeline.segmentation.probe import Build, find_build
 from pipeline.segmentation.windows import windowed
 
@@ -186,6 +189,16 @@ def test_samples_of_another_size_than_the_networks_are_refused_with_the_key_to_s
         UserError, match=r"cut tiles of its size: DATASETS\.AUGMENTATION\.TILE: \{ENABLE: true, WIDTH: 192"
     ):
         refuse_other_sizes(Sizes(fixed=TILE), {(64, 96), (32, 32)})
+
+
+@pytest.mark.parametrize("window", [(64, 128), (128, 144), (32, 32)])
+def test_windows_that_are_too_small_for_the_poolings_are_refused_by_sizes_that_are_not(window):
+    words = (
+        rf"WINDOW: \[{window[0]}, {window[1]}\] must be multiples of 32 and at least 128 .*, for example \[128, 128\]"
+    )
+    with pytest.raises(UserError, match=words):
+        check_window(replace(PLAIN, mode="window", window=window), Sizes(smallest=128))
+    check_window(replace(PLAIN, mode="window", window=(128, 160)), Sizes(smallest=128))
 
 
 def test_a_network_of_another_origin_takes_any_size():
