@@ -298,7 +298,8 @@ def test_data_needs_torch_in_its_dataset_and_loaders_only():
         path for path, tree in SOURCES.items() if "torch" in {name.partition(".")[0] for name in imports_of(tree)}
     }
     of_data = {path for path in with_torch if part_of(path) == "data"}
-    assert of_data <= {f"pipeline/data/{name}.py" for name in ("loaders", "parts", "sampler", "whole_images")}
+    names = ("loaders", "open_loaders", "parts", "sampler", "whole_images")
+    assert of_data <= {f"pipeline/data/{name}.py" for name in names}
 
 
 @pytest.mark.parametrize("layer", ["submission", "report"])

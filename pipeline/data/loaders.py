@@ -24,6 +24,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
+from pipeline.data.open_loaders import noted
 from pipeline.data.order import by_shards, distinct_frames, draw_shares, num_batches, similar_together, times_before
 from pipeline.data.parts import block
 from pipeline.data.streams import ORDER
@@ -201,7 +202,7 @@ def image_loader(
         num_px = max(map(math.prod, frames), default=0)
         num_bytes = num_px * dataset.pixel_bytes
         check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=block(same_size_batches(dataset, batches), *part) if is_whole else batches,
         collate_fn=collate,
@@ -212,6 +213,7 @@ def image_loader(
         timeout=time_out_s if num_workers else 0,
         worker_init_fn=start_worker,
     )
+    return noted(loader)
 
 
 def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True) -> Iterator[Batch]:
@@ -316,8 +318,7 @@ def _explain_deaths_anywhere() -> None:
 def start_worker(worker: int = 0) -> None:
     """Sets a worker process up: one thread, stacks on demand, and memory that is kept from sample to sample."""
     # Ctrl-C, a closed terminal and `kill` often reach the whole process group. The main process decides what they mean;
-    # a worker that died at once would turn an orderly stop into a fault. After SIGTERM it stays long enough for the
-    # checkpoint.
+    # a worker that died at once would turn an orderly stop into a fault. After SIGTERM it stays for the checkpoint.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_S))
