@@ -93,7 +93,14 @@ def train_data(run: Run, fits_network: bool = True) -> TrainDataset | PseudoData
         pseudo_ids = pseudo_rows(run.paths)["id"].tolist()
         pseudo = TrainDataset(open_store(pseudo_tile_store(run)), pseudo_ids, *settings, *colors, sizes)
         dataset = PseudoDataset(dataset, pseudo)
-    refuse_other_sizes(sizes, distinct_frames(dataset.frames()))
+    frames = distinct_frames(dataset.frames())
+    refuse_other_sizes(sizes, frames)
+    if sizes.smallest and min(map(min, frames)) == sizes.smallest:
+        at = f" at DATASETS.INPUT_SCALE {datasets.input_scale:g}" if datasets.input_scale != 1 else ""
+        run.log(
+            f"samples below {sizes.smallest}x{sizes.smallest} pixels are padded to that, the smallest that "
+            f"{run.loaded.config.model.name} takes{at}"
+        )
     return dataset
 
 

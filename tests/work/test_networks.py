@@ -174,22 +174,24 @@ def test_tiles_of_another_size_than_the_given_one_are_refused(workshop):
         run_stages(loaded, "train")
 
 
+HALF = "DATASETS.INPUT_SCALE=0.5"
 CROP = "DATASETS.AUGMENTATION.RANDOM_CROP"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "smallest", "at"),
     [
-        ("PREDICT.SCALES=[0.5, 1.0]",),
-        ("DATASETS.INPUT_SCALE=0.5", f"{CROP}={{ENABLE: true, WIDTH: 32, HEIGHT: 32}}"),
-        ("DATASETS.INPUT_SCALE=0.5", *TILES),
+        (("PREDICT.SCALES=[0.5, 1.0]",), "128x128", ""),
+        ((HALF, f"{CROP}={{ENABLE: true, WIDTH: 32, HEIGHT: 32}}"), "256x256", " at DATASETS.INPUT_SCALE 0.5"),
+        ((HALF, *TILES), "256x256", " at DATASETS.INPUT_SCALE 0.5"),
     ],
 )
-def test_frames_that_are_too_small_for_the_poolings_are_padded(workshop, changes):
+def test_frames_that_are_too_small_for_the_poolings_are_padded(workshop, changes, smallest, at):
     loaded = workshop.tiny("MODEL.NAME=PAN", "MODEL.ENCODER.NAME=tu-lcnet_035", "SWEEP.ENABLE=false", *changes)
-    paths, _ = run_stages(loaded, "predict")
+    paths, lines = run_stages(loaded, "predict")
     assert (paths / TEST_PROBS / "index.json").exists()
+    assert f"samples below {smallest} pixels are padded to that, the smallest that PAN takes{at}" in lines
 
 
 @pytest.mark.parametrize(
