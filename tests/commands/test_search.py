@@ -134,7 +134,7 @@ def test_a_stopped_search_continues_with_the_proposals_and_scores_of_one_that_wa
 @needs_optuna
 @pytest.mark.slow
 def test_a_search_whose_process_is_killed_goes_on_with_the_trial_that_it_was_in(project_copy, workshop):
-    text = text_of(workshop.data, ALL_LR, "  TRIALS: 2", "  FRESH_SEEDS: 2", changes=("SOLVER.NUM_EPOCHS=8",))
+    text = text_of(workshop.data, ALL_LR, "  TRIALS: 2", "  FRESH_SEEDS: 2", changes=("SOLVER.NUM_EPOCHS=5",))
     (project_copy / "configs" / "studies" / "mine.yaml").write_text(text)
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": project_copy}
