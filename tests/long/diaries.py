@@ -59,6 +59,7 @@ RATE_FACTOR, HEAD_LR_FACTOR = 10, 1
 COMMON = (
     *("RUNTIME.DEVICE=cpu", "RUNTIME.LOG_STEPS=1", "DATASETS.SPLIT.BY=sequence", "DATALOADERS.TRAIN.NUM_WORKERS=0"),
     *("DATALOADERS.VALID.NUM_WORKERS=0", "SOLVER.SAVE_MINUTES=60"),
+    "RUNTIME.KEEP_STATE=true",  # the last weights are compared with those from before a freezing
 )
 
 

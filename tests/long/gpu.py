@@ -40,7 +40,10 @@ from tests.long.processes import load_packages, results, run_to_end
 NETWORKS = ("FPN", "Unet", "UnetPlusPlus", "MAnet", "Linknet", "PAN", "DeepLabV3Plus", "Segformer", "PSPNet", "UPerNet")
 REFUSED = ("PSPNet", "UPerNet")  # see docs/repeatability.md
 QUICK_NETWORKS = ("Linknet", "PSPNet")
-COMMON = ("SWEEP.ENABLE=false", "DATASETS.AUGMENTATION.TILE.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=2")
+COMMON = (
+    *("SWEEP.ENABLE=false", "DATASETS.AUGMENTATION.TILE.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=2"),
+    "RUNTIME.KEEP_STATE=true",  # the last weights are compared
+)
 SHORT = ("SOLVER.NUM_EPOCHS=3",)
 BENCHES = (
     ("--part", "1", "--precision", "bfloat16", "--batch", "16", "--steps", "40", "--workers", "12", "--images", "64"),
