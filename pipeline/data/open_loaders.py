@@ -22,7 +22,8 @@ def noted(loader: DataLoader) -> DataLoader:
 
 # Before the functions that torch and multiprocessing registered when they were imported: the last one runs first.
 @atexit.register
-def _end_workers() -> None:
+def end_workers() -> None:
+    """Ends the workers of all loaders that are still there."""
     for loader in list(_loaders):
         if hasattr(loader._iterator, "_shutdown_workers"):
             loader._iterator._shutdown_workers()

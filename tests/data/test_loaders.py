@@ -23,6 +23,7 @@ from pipeline.data.loaders import (
     train_batches,
     valid_batches,
 )
+from pipeline.data.open_loaders import end_workers
 from pipeline.data.store import open_store
 from pipeline.data.whole_images import WholeImages
 from pipeline.errors import UserError
@@ -37,6 +38,13 @@ PASTE = ("COPY_PASTE.ENABLE=true", "COPY_PASTE.VARIANT=weighted")
 BATCH_SIZE, SEED = 5, 11
 # Two cores are common where tests run; torch advises against four workers there, and four are to be tested.
 many_workers = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture(autouse=True)
+def no_workers_left():
+    """A caught error keeps its loader, whose garbage would hold up a later test for ten seconds."""
+    yield
+    end_workers()
 
 
 @pytest.fixture(scope="module")
