@@ -76,6 +76,9 @@ class Sizes:
         return height, width
 
 
+ANY_SIZE = Sizes()  # of networks that take all multiples of STRIDE
+
+
 def refuse_other_sizes(sizes: Sizes, frames: Collection[tuple[int, int]]) -> None:
     """Refuses training samples whose frames (height, width) a network of one size does not take.
 

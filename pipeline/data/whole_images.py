@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 
 from pipeline.data.image_source import ImageSource, black_of
-from pipeline.data.padding import Policy, Sizes, offset_in, pad
+from pipeline.data.padding import ANY_SIZE, Policy, Sizes, offset_in, pad
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, cover
 from pipeline.errors import UserError
 from pipeline.task import Frame, Part
 
-ANY_SIZE = Sizes()
 WINDOW, WINDOW_OVERLAP = 1024, 256  # of large images, pixels: a core sees 128 pixels or more around itself
 
 Item = tuple[np.ndarray, Any, Frame]  # a padded image, its label or None, and where in the frame the image is

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from pipeline.config.detector_options import options_of
+from pipeline.data.padding import ANY_SIZE
 from pipeline.detection.anchors import cells_of
 from pipeline.detection.dense import Dense
-from pipeline.detection.networks import ANY_SIZE
 from pipeline.detection.predict import Predictor
 from pipeline.detection.pyramid import STRIDES
 from pipeline.training.encoder import scaling_of

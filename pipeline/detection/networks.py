@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from pipeline.config.load import Loaded
 from pipeline.config.schema import STRIDE, Model
-from pipeline.data.padding import Sizes
+from pipeline.data.padding import ANY_SIZE
 from pipeline.detection.dense import Dense, Detector
 from pipeline.engine.run import named
 
 DETECTORS = {"RetinaNet": "pipeline.detection.retinanet:RETINANET", "YOLOX": "pipeline.detection.yolox:YOLOX"}
-ANY_SIZE = Sizes()
 
 
 def detector_of(model: Model) -> Detector:

@@ -10,6 +10,7 @@ from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
 from pipeline.data.contact_sheet import sheet_of
 from pipeline.data.image_source import PLAIN, black_of
+from pipeline.data.padding import ANY_SIZE
 from pipeline.data.remote_store import remote_of
 from pipeline.data.store import open_store
 from pipeline.data.stored_images import StoredImages
@@ -17,7 +18,6 @@ from pipeline.data.tiles import scales_of
 from pipeline.data.whole_images import WholeImages
 from pipeline.detection.anchor_fit import check_anchors
 from pipeline.detection.box_source import boxes_of
-from pipeline.detection.networks import ANY_SIZE
 from pipeline.detection.panels import draw_sheet
 from pipeline.detection.samples import StoredBoxes, whole_images
 from pipeline.detection.train_samples import BoxDataset

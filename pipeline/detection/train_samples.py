@@ -30,12 +30,12 @@ from pipeline.data.augment import (
 from pipeline.data.distort import distortions, drawn_maps, remap_image
 from pipeline.data.filters import apply_dropout, apply_filters, drawn, filters
 from pipeline.data.loaders import SampleKey
-from pipeline.data.padding import Sizes, offset_in, pad
+from pipeline.data.padding import ANY_SIZE, Sizes, offset_in, pad
 from pipeline.data.positions import describe_tile, placed, sample_frame, sample_frames, tile_positions
 from pipeline.data.store import Store
 from pipeline.data.streams import COLOR, CROP, GEOMETRY, MIX_UP, MOSAIC, PASTING
 from pipeline.data.tiles import Box
-from pipeline.data.whole_images import ANY_SIZE, image_bytes, stack
+from pipeline.data.whole_images import image_bytes, stack
 from pipeline.detection.boxes import Boxes, make_boxes
 from pipeline.detection.composites import Piece, apply_mosaic, mix_up, paste
 from pipeline.detection.geometry import cut, distorted, moved, scaled, shifted

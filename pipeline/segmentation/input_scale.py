@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.data.padding import Sizes
-from pipeline.segmentation.views import ANY_SIZE, resized
+from pipeline.data.padding import ANY_SIZE, Sizes
+from pipeline.segmentation.views import resized
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from pipeline.config.architectures import library_architectures, own_code
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Model, Predict
-from pipeline.data.padding import Sizes
+from pipeline.data.padding import ANY_SIZE, Sizes
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.input_scale import with_input_scale
 from pipeline.segmentation.probe import SHAPES, Build, Make, Refusal, Size, Trial, find_build, other_sizes
 from pipeline.segmentation.windows import windowed
 
-ANY_SIZE = Sizes()
 _builds: dict[Any, Build] = {}  # what was found in this process
 
 

@@ -10,10 +10,9 @@ import pandas as pd
 
 from pipeline.config.competition import IGNORE
 from pipeline.data.image_source import ImageSource
-from pipeline.data.padding import Policy, Sizes, pad
+from pipeline.data.padding import ANY_SIZE, Policy, Sizes, pad
 from pipeline.data.tiles import Box
 from pipeline.data.whole_images import (
-    ANY_SIZE,
     ImageRow,
     Item,
     WholeImages,

@@ -11,7 +11,7 @@ from pipeline.data.competition import find_folder
 from pipeline.data.contact_sheet import sheet_of
 from pipeline.data.image_source import PLAIN, black_of
 from pipeline.data.order import distinct_frames
-from pipeline.data.padding import refuse_other_sizes
+from pipeline.data.padding import ANY_SIZE, refuse_other_sizes
 from pipeline.data.remote_store import remote_of
 from pipeline.data.store import open_store
 from pipeline.data.stored_images import StoredImages, StoredLabels
@@ -24,7 +24,7 @@ from pipeline.report.read import read_json
 from pipeline.report.tile_plots import draw_tile_grids
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.mixing import Blended
-from pipeline.segmentation.networks import ANY_SIZE, frame_sizes
+from pipeline.segmentation.networks import frame_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.planes import most_of
 from pipeline.segmentation.pseudo_samples import PSEUDO_SEED, PseudoDataset

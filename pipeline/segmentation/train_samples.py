@@ -27,7 +27,7 @@ from pipeline.data.augment import (
 from pipeline.data.distort import apply_distortions, distortions
 from pipeline.data.filters import apply_dropout, apply_filters, drawn, filters
 from pipeline.data.loaders import SampleKey
-from pipeline.data.padding import BLACK, Policy, Sizes, pad, padding_values
+from pipeline.data.padding import ANY_SIZE, BLACK, Policy, Sizes, pad, padding_values
 from pipeline.data.positions import describe_tile, placed, sample_frame, sample_frames, tile_positions
 from pipeline.data.store import Store
 from pipeline.data.streams import CLASS_MIX, COLOR, CROP, CUT_MIX, GEOMETRY, MIX_UP, MOSAIC, PASTING
@@ -47,7 +47,6 @@ from pipeline.segmentation.planes import alike
 from pipeline.task import Batch
 
 WHITE = 255
-ANY_SIZE = Sizes()
 
 
 class TrainDataset(torch.utils.data.Dataset):

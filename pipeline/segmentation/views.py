@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.schema import Predict
-from pipeline.data.padding import Sizes
+from pipeline.data.padding import ANY_SIZE, Sizes
 
-ANY_SIZE = Sizes()
 TURNS = {"flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}
 Change = Callable[[Tensor], Tensor]
 
